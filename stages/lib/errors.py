@@ -1,0 +1,9 @@
+"""The one exception that stands for a user's own mistake."""
+
+
+class UserError(ValueError):
+    """A mistake the user can mend; its text says what, where, got, expected and the mending command.
+
+    `stages.lib.stage.run` prints it as one sentence and exits with status 1. Anything else that is
+    raised is a defect of ours and keeps its traceback.
+    """

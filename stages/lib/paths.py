@@ -1,0 +1,25 @@
+"""Every path of the house, relative to its top folder: dvc.yaml names the same ones."""
+
+from pathlib import Path
+
+CONF = Path("conf")
+PARAMS = Path("params.yaml")
+CONFIG_MARKER = Path("data/config.checked")
+SAMPLE = Path("data/sample")
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+TOKENIZED = Path("data/tokenized")
+BASE = Path("models/base")
+ADAPTER = Path("models/adapter")
+MERGED = Path("models/merged")
+GGUF = Path("models/gguf")
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+RESULTS = Path("results.md")
+REPORT = Path("report.html")
+PIN = Path("llama.cpp/pin.json")
+
+
+def gguf(kind: str) -> Path:
+    """The GGUF of one type: `f16` or a quant type such as `q4_K_M`."""
+    return GGUF / f"llama3-chat-doctor-{kind}.gguf"

@@ -1,0 +1,195 @@
+"""Compose the embedded sample corpus from the clinical fact tables in `data/sample/`: synthetic, seeded, varied."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from stages.lib.errors import UserError
+from stages.lib.files import read_text
+
+INSTRUCTION = "If you are a doctor, please answer the medical questions based on the patient's description."
+LETTERS = "ABCD"
+SOURCE = "synthetic"
+TELLING = 3  # the first symptoms of a condition, enough to tell it from those of other specialties
+ADULT = 13  # years; a parent writes for anybody younger
+
+TEXTS = ("name", "specialty", "sex", "onset", "test", "treatment", "advice")
+LISTS = {"age": 2, "symptoms": TELLING + 2, "red_flags": 2}  # the fewest entries of each
+
+
+def dialogues(tables: Path, count: int, seed: int) -> list[dict]:
+    """Make `count` patient-and-doctor exchanges in ChatDoctor's format, each condition about equally often.
+
+    No two have the same input. Raises UserError where a table is missing or malformed, or too small for `count`.
+    """
+    conditions, phrases = read_tables(tables)
+    rng = random.Random(f"dialogues {seed}")
+    return distinct(lambda condition: dialogue(condition, phrases, rng), conditions, count, rng, key="input")
+
+
+def questions(tables: Path, count: int, seed: int) -> list[dict]:
+    """Make `count` four-option questions in MedQA's format, each kind of each condition about equally often.
+
+    No two have the same stem. Raises UserError as `dialogues` does.
+    """
+    conditions, phrases = read_tables(tables)
+    rng = random.Random(f"questions {seed}")
+    cases = [(condition, kind) for condition in conditions for kind in phrases["questions"]]
+    return distinct(lambda case: question(*case, conditions, phrases, rng), cases, count, rng, key="question")
+
+
+def read_tables(tables: Path) -> tuple[list[dict], dict]:
+    """Read `conditions.yaml` and `phrases.yaml` of a folder; raises UserError where one is missing or malformed."""
+    conditions = read_yaml(tables / "conditions.yaml", list)
+    for number, condition in enumerate(conditions, start=1):
+        check(condition, f"{tables / 'conditions.yaml'}, condition {number}")
+    return conditions, read_yaml(tables / "phrases.yaml", dict)
+
+
+def read_yaml(path: Path, kind: type) -> list | dict:
+    """Parse a YAML file whose top is a `kind`; raises UserError with the file where it is not."""
+    try:
+        value = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: expected a {kind.__name__} at the top, got {type(value).__name__}")
+    return value
+
+
+def check(condition: dict, where: str) -> None:
+    """Raise UserError where a condition lacks a text, or a list or enough entries in it."""
+    if not isinstance(condition, dict):
+        raise UserError(f"{where}: expected columns and values, got {condition!r}")
+    for column in TEXTS:
+        if not isinstance(condition.get(column), str):
+            raise UserError(f"{where}: {column}: expected a text, got {condition.get(column)!r}")
+    for column, fewest in LISTS.items():
+        if not isinstance(condition.get(column), list) or len(condition[column]) < fewest:
+            raise UserError(f"{where}: {column}: expected {fewest} entries or more, got {condition.get(column)!r}")
+
+
+def distinct(make: Callable, cases: list, count: int, rng: random.Random, key: str) -> list[dict]:
+    """Call `make` on the cases in turn, in a new order each round, until `count` records differ in `key`.
+
+    Raises UserError where a whole round brings nothing new.
+    """
+    records = {}
+    while len(records) < count:
+        before = len(records)
+        for case in rng.sample(cases, len(cases)):
+            record = make(case)
+            records.setdefault(record[key], record)
+        if len(records) == before:
+            raise UserError(f"the sample tables repeat themselves after {before} records; ask for fewer than {count}")
+    return list(records.values())[:count]
+
+
+def dialogue(condition: dict, phrases: dict, rng: random.Random) -> dict:
+    """Compose one exchange: a patient, or a parent, describes the complaint and a doctor answers."""
+    wording = phrases["dialogue"]
+    patient = draw_patient(condition, phrases, rng)
+    symptoms = draw_symptoms(condition, rng.choice((2, 3)), rng)
+    template = rng.choice(wording["adult" if patient["age"] >= ADULT else "child"])
+    text = template.format(
+        **patient,
+        symptoms=listed(symptoms),
+        greeting=rng.choice(wording["greetings"]),
+        context=rng.choice(wording["contexts"]),
+        request=rng.choice(wording["requests"]),
+    )
+    return {
+        "instruction": INSTRUCTION,
+        "input": tidy(text),
+        "output": doctor_answer(condition, symptoms, wording, rng),
+        "source": SOURCE,
+    }
+
+
+def doctor_answer(condition: dict, symptoms: list[str], wording: dict, rng: random.Random) -> str:
+    """Word the diagnosis, test, treatment and a last remark, in one of the orders of `phrases.yaml`."""
+    facts = {
+        "condition": condition["name"],
+        "symptom": rng.choice(symptoms),
+        "test": condition["test"],
+        "treatment": condition["treatment"],
+        "advice": condition["advice"],
+        "red_flag": rng.choice(condition["red_flags"]),
+    }
+    order = rng.choice(wording["orders"])
+    return " ".join(rng.choice(wording["parts"][part]).format(**facts) for part in order)
+
+
+def question(condition: dict, kind: str, conditions: list[dict], phrases: dict, rng: random.Random) -> dict:
+    """Compose one question of a kind of `phrases.yaml`; the right letter and the wrong options are drawn evenly."""
+    wording = phrases["questions"][kind]
+    patient = draw_patient(condition, phrases, rng)
+    answer = rng.choice(values(condition, wording["asks"]))
+    symptoms = draw_symptoms(condition, 3 if kind == "diagnosis" else rng.choice((1, 2)), rng, without=answer)
+    stem = rng.choice(wording["stems"]).format(
+        **patient,
+        symptoms=listed(symptoms),
+        condition=condition["name"],
+    )
+    others = [other for other in conditions if could_be_wrong_option(other, condition, patient["sex"])]
+    wrong = [rng.choice(values(other, wording["asks"])) for other in rng.sample(others, len(LETTERS) - 1)]
+    options = rng.sample([answer, *wrong], len(LETTERS))
+    return {
+        "question": tidy(stem),
+        "answer": answer,
+        "options": dict(zip(LETTERS, options, strict=True)),
+        "meta_info": wording["meta_info"],
+        "answer_idx": LETTERS[options.index(answer)],
+        "source": SOURCE,
+    }
+
+
+def could_be_wrong_option(other: dict, condition: dict, sex: str) -> bool:
+    """Tell whether another condition's facts are plausible for this patient's sex and wrong beyond doubt."""
+    return other["specialty"] != condition["specialty"] and other["sex"] in ("any", sex)
+
+
+def values(condition: dict, column: str) -> list[str]:
+    """List what a condition offers as an option: its one entry, its red flags or its telling symptoms."""
+    entry = condition[column]
+    return [entry] if isinstance(entry, str) else entry[:TELLING]
+
+
+def draw_patient(condition: dict, phrases: dict, rng: random.Random) -> dict:
+    """Draw a typical patient's age (years), sex, the words for the person, and the time since onset."""
+    age = rng.randint(*condition["age"])
+    sex = rng.choice(("female", "male")) if condition["sex"] == "any" else condition["sex"]
+    return {
+        "age": age,
+        "sex": sex,
+        "person": phrases["people"]["adult" if age >= ADULT else "child"][sex],
+        "family": phrases["family"][sex],
+        "duration": rng.choice(phrases["durations"][condition["onset"]]),
+    }
+
+
+def draw_symptoms(condition: dict, count: int, rng: random.Random, without: str = "") -> list[str]:
+    """Draw `count` different symptoms in any order, at least one of them telling, never the one to be asked for."""
+    symptoms = [symptom for symptom in condition["symptoms"] if symptom != without]
+    first = rng.choice([symptom for symptom in condition["symptoms"][:TELLING] if symptom != without])
+    rest = rng.sample([symptom for symptom in symptoms if symptom != first], count - 1)
+    return rng.sample([first, *rest], count)
+
+
+def listed(items: list[str]) -> str:
+    """Join phrases as prose does: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
+
+
+def tidy(text: str) -> str:
+    """Close the gaps that empty slots leave, and write "An 18-year-old" where English asks for it."""
+    words = text.split()
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return " ".join(word + "n" if word in ("A", "a") and takes_an(after) else word for word, after in pairs)
+
+
+def takes_an(word: str) -> bool:
+    """Tell whether an age begins with a vowel sound: eight, eleven, eighteen, eighty and up."""
+    return word.startswith(("8", "11-", "18-"))

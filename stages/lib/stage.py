@@ -1,0 +1,24 @@
+"""How a stage starts: config sections and paths are bound, a user's mistake becomes one sentence."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.lib import config
+from stages.lib.errors import UserError
+
+
+def run(main: Callable, sections: tuple[str, ...] = (), paths: tuple[Path, ...] = (), items: list[str] = ()) -> None:
+    """Call `main(*config sections, *paths, *items)`; a UserError ends with its text and exit status 1.
+
+    `sections` are dotted keys of params.yaml and must equal the stage's `params:` in dvc.yaml (tested);
+    `items` are the matrix items DVC passes on the command line.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    name = Path(sys.argv[0]).stem
+    try:
+        settings = config.load()
+        main(*(config.section(settings, key) for key in sections), *paths, *items)
+    except UserError as error:
+        sys.exit(f"{name}: {error}")

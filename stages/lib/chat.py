@@ -17,6 +17,11 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> list
     return [token for ids, _ in _pieces(tokenizer, messages, add_generation_prompt=True) for token in ids]
 
 
+def content_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of one message's text; whatever it spells, none of them is a control token."""
+    return tokenizer.encode(text.strip(), add_special_tokens=False, split_special_tokens=True)
+
+
 def training_ids(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict], end_token: str
 ) -> tuple[list[int], list[int]]:
@@ -34,7 +39,9 @@ def training_ids(
         labels += ids if trained else [IGNORED] * len(ids)
         if answered:
             if ids[:1] != [end]:
-                raise UserError(f"template.end_token is {end_token!r}, but the chat template puts another token behind an answer")
+                raise UserError(
+                    f"template.end_token is {end_token!r}, but the chat template puts another token behind an answer"
+                )
             labels[len(labels) - len(ids)] = end
         answered = trained
     if not any(label != IGNORED for label in labels):
@@ -52,13 +59,16 @@ def _pieces(
     cuts harmless: the ids equal those of the whole text where no content spells a control token.
     """
     if tokenizer.chat_template is None:
-        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no chat template; rebuild it with `dvc repro base`")
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; rebuild it with `dvc repro base`"
+        )
     numbered = [message | {"content": PLACEHOLDER.format(i)} for i, message in enumerate(messages)]
     rendered = tokenizer.apply_chat_template(numbered, tokenize=False, add_generation_prompt=add_generation_prompt)
     pieces = []
     for i, part in enumerate(PLACEHOLDERS.split(rendered)):
         message = messages[int(part)] if i % 2 else None
-        text = message["content"].strip() if message else part
-        ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=message is not None)
+        ids = (
+            content_ids(tokenizer, message["content"]) if message else tokenizer.encode(part, add_special_tokens=False)
+        )
         pieces.append((ids, message))
     return pieces

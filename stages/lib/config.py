@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from stages.lib.errors import UserError
-from stages.lib.llamacpp import QUANT_TYPES
 from stages.lib.paths import PARAMS
+from stages.lib.quant_types import QUANT_TYPES
 
 # The schema has no defaults: values live only in conf/.
 
@@ -82,9 +82,21 @@ class Scratch:
             value = getattr(self, name)
             check(f"model.scratch.{name}", value, value > 0 and value % 256 == 0, "a positive multiple of 256")
         heads, groups = self.num_attention_heads, self.num_key_value_heads
-        check("model.scratch.num_attention_heads", heads, heads > 0 and self.hidden_size % heads == 0, "a divisor of hidden_size")
-        check("model.scratch.num_key_value_heads", groups, groups > 0 and heads % groups == 0, "a divisor of num_attention_heads")
-        check("model.scratch.vocab_size", self.vocab_size, self.vocab_size >= 512, "at least 512 (256 bytes, 256 special)")
+        check(
+            "model.scratch.num_attention_heads",
+            heads,
+            heads > 0 and self.hidden_size % heads == 0,
+            "a divisor of hidden_size",
+        )
+        check(
+            "model.scratch.num_key_value_heads",
+            groups,
+            groups > 0 and heads % groups == 0,
+            "a divisor of num_attention_heads",
+        )
+        check(
+            "model.scratch.vocab_size", self.vocab_size, self.vocab_size >= 512, "at least 512 (256 bytes, 256 special)"
+        )
         for name in ("num_hidden_layers", "max_length", "batch_size", "num_train_steps"):
             positive(f"model.scratch.{name}", getattr(self, name))
         positive("model.scratch.learning_rate", self.learning_rate)
@@ -118,7 +130,9 @@ class Template:
     pad_token: str
 
     def __post_init__(self) -> None:
-        check("template.pad_token", self.pad_token, self.pad_token != self.end_token, "another token than the end token")
+        check(
+            "template.pad_token", self.pad_token, self.pad_token != self.end_token, "another token than the end token"
+        )
 
 
 @dataclass
@@ -154,10 +168,14 @@ class Train:
 
     def __post_init__(self) -> None:
         check("train.method", self.method, self.method == "lora", "lora")
-        check("train.quantization", self.quantization, self.quantization in ("none", "8bit", "4bit"), "none, 8bit or 4bit")
+        check(
+            "train.quantization", self.quantization, self.quantization in ("none", "8bit", "4bit"), "none, 8bit or 4bit"
+        )
         check("train.precision", self.precision, self.precision in ("bf16", "fp32"), "bf16 or fp32")
         schedules = ("cosine", "linear", "constant", "constant_with_warmup")
-        check("train.lr_scheduler_type", self.lr_scheduler_type, self.lr_scheduler_type in schedules, ", ".join(schedules))
+        check(
+            "train.lr_scheduler_type", self.lr_scheduler_type, self.lr_scheduler_type in schedules, ", ".join(schedules)
+        )
         check("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "at least 0, below 1")
         for name in (
             "max_length",
@@ -230,7 +248,9 @@ class Config:
 def load(params: Path = PARAMS) -> Config:
     """Read and validate params.yaml; raises UserError that names the full key of what is wrong."""
     if not params.is_file():
-        raise UserError(f"{params}: no such file; compose it with `dvc exp run`, or restore it with `git checkout {params}`")
+        raise UserError(
+            f"{params}: no such file; compose it with `dvc exp run`, or restore it with `git checkout {params}`"
+        )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(params))
         return OmegaConf.to_object(merged)

@@ -13,9 +13,7 @@ from stages.lib.errors import UserError
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 # Llama-3's split pattern (its tokenizer.json, `pre_tokenizer`); llama.cpp calls it llama-bpe.
-SPLIT_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+SPLIT_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def special_tokens() -> list[str]:
@@ -81,7 +79,9 @@ def pretrain(
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, num_train_steps))
-    progress = tqdm(itertools.islice(_batches(documents, max_length, batch_size, seed), num_train_steps), total=num_train_steps)
+    progress = tqdm(
+        itertools.islice(_batches(documents, max_length, batch_size, seed), num_train_steps), total=num_train_steps
+    )
     for batch in progress:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = model(input_ids=batch, labels=batch, use_cache=False).loss
@@ -102,7 +102,9 @@ def _batches(documents: list[list[int]], max_length: int, batch_size: int, seed:
         stream = torch.tensor([token for i in order for token in documents[i]])
         rows = stream[: len(stream) // max_length * max_length].view(-1, max_length)
         if len(rows) < batch_size:
-            raise UserError(f"the training text has {len(stream)} tokens, fewer than one batch of {batch_size} × {max_length}")
+            raise UserError(
+                f"the training text has {len(stream)} tokens, fewer than one batch of {batch_size} × {max_length}"
+            )
         yield from rows[: len(rows) // batch_size * batch_size].split(batch_size)
 
 

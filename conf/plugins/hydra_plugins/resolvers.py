@@ -44,5 +44,10 @@ def report_slots(types: list[str]) -> list[str]:
     return names + names[-1:] * (REPORT_SLOTS - len(names))
 
 
-for resolver in (conf_digest, file_sha256, evaluated_models, report_slots):
+for resolver in (conf_digest, file_sha256):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+for resolver in (evaluated_models, report_slots):
+    # OmegaConf takes a container from a resolver only as one of its own.
+    OmegaConf.register_new_resolver(
+        resolver.__name__, lambda types, made=resolver: OmegaConf.create(made(types)), replace=True
+    )

@@ -1,0 +1,75 @@
+"""What every evaluated model is asked: the same prompts and answers, as the same token ids."""
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from stages.lib import chat
+from stages.lib.errors import UserError
+from stages.lib.files import read_json
+from stages.lib.gguf_model import GgufModel
+from stages.lib.medqa import LETTERS, answer_text
+from stages.lib.transformers_model import TransformersModel
+
+
+class LanguageModel(Protocol):
+    """Token ids in, natural log-probabilities and greedy ids out."""
+
+    def answer_logprobs(self, prompt: list[int], answers: list[list[int]]) -> list[np.ndarray]: ...
+    def generate(self, ids: list[int], max_new_tokens: int, stop_ids: set[int]): ...
+
+
+def open_model(path: Path, context: int) -> LanguageModel:
+    """The model of a folder (transformers) or of a GGUF file (llama.cpp)."""
+    return GgufModel(path, context) if path.suffix == ".gguf" else TransformersModel(path)
+
+
+def stop_ids_of(folder: Path) -> set[int]:
+    """The ids that end an answer, as the model's generation config lists them."""
+    listed = read_json(folder / "generation_config.json")["eos_token_id"]
+    return set(listed if isinstance(listed, list) else [listed])
+
+
+def answer_examples(tokenizer: PreTrainedTokenizerBase, dialogues: list[dict], max_length: int) -> list[dict]:
+    """Prompt ids and reference answer of each dialogue; those over `max_length` tokens are counted and left out.
+
+    Raises UserError where none is left.
+    """
+    examples = []
+    for row in dialogues:
+        *context, answer = row["messages"]
+        prompt = chat.prompt_ids(tokenizer, context)
+        answer_ids = chat.content_ids(tokenizer, answer["content"])
+        examples.append(row | {"prompt_ids": prompt, "answer_ids": answer_ids, "reference": answer["content"]})
+    fitting = [e for e in examples if len(e["prompt_ids"]) + len(e["answer_ids"]) < max_length]
+    logging.info(
+        "%d test dialogues, %d of them too long for %d tokens", len(examples), len(examples) - len(fitting), max_length
+    )
+    if not fitting:
+        raise UserError(
+            f"data/prepared/test.jsonl: no dialogue fits {max_length} tokens; raise evaluate.measure.context"
+        )
+    return fitting
+
+
+def question_examples(tokenizer: PreTrainedTokenizerBase, questions: list[dict], context: int) -> list[dict]:
+    """Prompt ids of each question and the ids of its four answers as they are trained, end token included.
+
+    Raises UserError for a question that exceeds the context.
+    """
+    examples = []
+    for row in questions:
+        prompt = chat.prompt_ids(tokenizer, row["messages"])
+        texts = [answer_text(letter, row["options"]) for letter in LETTERS]
+        answers = [[*chat.content_ids(tokenizer, text), tokenizer.eos_token_id] for text in texts]
+        length = len(prompt) + max(map(len, answers))
+        if length > context:
+            raise UserError(
+                f"data/prepared/medqa_test.jsonl: question {row['id']} has {length} tokens, "
+                f"more than evaluate.measure.context={context}; raise it"
+            )
+        examples.append(row | {"prompt_ids": prompt, "answers_ids": answers})
+    return examples

@@ -1,0 +1,18 @@
+"""merge: base plus adapter, as float16 safetensors shards."""
+
+from pathlib import Path
+
+from stages.lib import paths
+from stages.lib.files import replacing
+from stages.lib.merging import merge
+from stages.lib.stage import run
+
+
+def main(base: Path, adapter: Path, merged: Path) -> None:
+    """Add the adapter to the base, one tensor at a time."""
+    with replacing(merged) as folder:
+        merge(base, adapter, folder)
+
+
+if __name__ == "__main__":
+    run(main, paths=(paths.BASE, paths.ADAPTER, paths.MERGED))

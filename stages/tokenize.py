@@ -1,0 +1,51 @@
+"""tokenize: dialogues to packed rows of token ids, labels and position ids."""
+
+import logging
+from pathlib import Path
+
+from datasets import Dataset
+from tqdm import tqdm
+
+from stages.lib import chat, paths
+from stages.lib.errors import UserError
+from stages.lib.files import read_jsonl, replacing, write_json
+from stages.lib.models import load_tokenizer
+from stages.lib.packing import pack
+from stages.lib.stage import run
+
+
+def main(end_token: str, max_length: int, prepared: Path, base: Path, tokenized: Path, metrics_file: Path) -> None:
+    """Render, label and pack the train and validation splits into Arrow data sets of `max_length` tokens a row."""
+    tokenizer = load_tokenizer(base)
+    counts = {}
+    with replacing(tokenized) as folder:
+        for split in ("train", "validation"):
+            conversations = [row for _, row in read_jsonl(prepared / f"{split}.jsonl")]
+            examples = [
+                chat.training_ids(tokenizer, row["messages"], end_token) for row in tqdm(conversations, desc=split)
+            ]
+            fitting = [example for example in examples if len(example[0]) <= max_length]
+            if not fitting:
+                raise UserError(
+                    f"{prepared / split}.jsonl: none of {len(examples)} dialogues fits train.max_length={max_length} tokens"
+                )
+            rows = pack(fitting, max_length, tokenizer.pad_token_id)
+            Dataset.from_list(rows).save_to_disk(folder / split)
+            counts[split] = {
+                "dialogues": len(examples),
+                "too_long": len(examples) - len(fitting),
+                "rows": len(rows),
+                "tokens": sum(len(ids) for ids, _ in fitting),
+                "trained_tokens": sum(label != chat.IGNORED for row in rows for label in row["labels"]),
+                "fill": sum(len(ids) for ids, _ in fitting) / (len(rows) * max_length),
+            }
+            logging.info("%s: %s", split, counts[split])
+    write_json(metrics_file, counts)
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        sections=("template.end_token", "train.max_length"),
+        paths=(paths.PREPARED, paths.BASE, paths.TOKENIZED, paths.METRICS / "tokenize.json"),
+    )

@@ -1,0 +1,128 @@
+"""Fixtures: a real, very small model made by the stages' own code."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from stages.lib.base_model import from_scratch, install_template
+from stages.lib.config import Lora, Scratch, Template, Train
+from stages.lib.files import write_jsonl
+from stages.lib.sample import dialogues
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "llama.cpp"))
+
+CHATML = Template(**OmegaConf.to_object(OmegaConf.load(ROOT / "conf/template/chatml.yaml")))
+LLAMA3 = Template(**OmegaConf.to_object(OmegaConf.load(ROOT / "conf/template/llama3.yaml")))
+SHAPE = Scratch(
+    hidden_size=256,
+    intermediate_size=512,
+    num_hidden_layers=2,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    vocab_size=1024,
+    rope_theta=500000.0,
+    max_position_embeddings=512,
+    learning_rate=2e-3,
+    batch_size=4,
+    max_length=128,
+    num_train_steps=40,
+)
+
+
+def conversations(count: int) -> list[dict]:
+    """Sample dialogues as rows of messages."""
+    return [
+        {
+            "id": str(i),
+            "messages": [
+                {"role": "system", "content": d["instruction"]},
+                {"role": "user", "content": d["input"]},
+                {"role": "assistant", "content": d["output"]},
+            ],
+        }
+        for i, d in enumerate(dialogues(ROOT / "data/sample", count, seed=7))
+    ]
+
+
+def train_settings(**changes) -> Train:
+    settings = {
+        "method": "lora",
+        "quantization": "none",
+        "lora": Lora(r=8, lora_alpha=16, lora_dropout=0.1, target_modules="all-linear"),
+        "max_length": 256,
+        "precision": "fp32",
+        "gradient_checkpointing": False,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "num_train_epochs": 1,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.1,
+        "save_steps": 2,
+        "eval_steps": 4,
+        "logging_steps": 1,
+    }
+    return Train(**settings | changes)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    rows = conversations(120)
+    write_jsonl(folder / "train.jsonl", rows[:100])
+    write_jsonl(folder / "validation.jsonl", rows[100:110])
+    write_jsonl(folder / "test.jsonl", rows[110:])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(prepared, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "base"
+    folder.mkdir()
+    from_scratch(SHAPE, prepared / "train.jsonl", folder, seed=1)
+    install_template(folder, CHATML)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenized(prepared, base, tmp_path_factory) -> Path:
+    from stages import tokenize
+
+    folder = tmp_path_factory.mktemp("tokenized") / "tokenized"
+    tokenize.main(CHATML.end_token, 256, prepared, base, folder, folder.parent / "tokenize.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(base, tokenized, tmp_path_factory) -> Path:
+    from stages.lib.finetune import add_adapter, finetune, save_adapter
+    from stages.lib.models import load_model, load_tokenizer
+
+    folder = tmp_path_factory.mktemp("adapter")
+    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
+    train = train_settings()
+    model = add_adapter(load_model(base), train, ids, seed=3)
+    finetune(model, train, tokenized, folder / "checkpoints", seed=3)
+    save_adapter(model, folder / "adapter")
+    return folder / "adapter"
+
+
+@pytest.fixture(scope="session")
+def merged(base, adapter, tmp_path_factory) -> Path:
+    from stages.lib.merging import merge
+
+    folder = tmp_path_factory.mktemp("merged") / "merged"
+    merge(base, adapter, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gguf(merged, tmp_path_factory) -> Path:
+    from stages.lib import llamacpp
+
+    path = tmp_path_factory.mktemp("gguf") / "llama3-chat-doctor-f16.gguf"
+    llamacpp.convert(merged, path)
+    return path

@@ -1,0 +1,57 @@
+import torch
+from datasets import load_from_disk
+from stages.lib.chat import IGNORED
+from stages.lib.models import load_model
+from stages.lib.packing import pack
+from transformers import default_data_collator
+
+
+def examples(lengths):
+    return [([10 * i + j for j in range(n)], [10 * i + j for j in range(n)]) for i, n in enumerate(lengths)]
+
+
+def test_every_document_is_in_one_row_whole_and_padding_is_never_trained():
+    documents = examples([7, 3, 9, 2, 2, 5, 10, 1])
+    rows = pack(documents, max_length=10, pad=-1)
+    found = []
+    for row in rows:
+        assert len(row["input_ids"]) == len(row["labels"]) == len(row["position_ids"]) == 10
+        starts = [i for i, position in enumerate(row["position_ids"]) if position == 0] + [10]
+        for start, stop in zip(starts, starts[1:], strict=False):
+            ids = row["input_ids"][start:stop]
+            assert row["position_ids"][start:stop] == list(range(stop - start))
+            if -1 in ids:
+                assert set(ids) == {-1} and set(row["labels"][start:stop]) == {IGNORED}
+            else:
+                assert row["labels"][start:stop] == [IGNORED, *ids[1:]]
+                found.append(ids)
+    assert sorted(found) == sorted(ids for ids, _ in documents)
+    assert len(rows) == 4  # 39 tokens: no packing into rows of 10 needs fewer
+
+
+def test_documents_of_a_row_do_not_see_each_other(base, tokenized):
+    """The very call that training makes: collated rows, no attention_mask, no cache, at batch 2."""
+    model = load_model(base)
+    rows = load_from_disk(tokenized / "train")
+    batch = default_data_collator([rows[0], rows[1]])
+    assert set(batch) == {"input_ids", "labels", "position_ids"}
+    start = (batch["position_ids"][0] == 0).nonzero()[1].item()
+    assert start > 1
+    changed = {key: value.clone() for key, value in batch.items()}
+    changed["input_ids"][0, : start - 1] = (changed["input_ids"][0, : start - 1] + 1) % 700
+    with torch.no_grad():
+        before, after = model(**batch).logits, model(**changed).logits
+    assert not torch.equal(before[0, :start], after[0, :start])
+    assert torch.equal(before[0, start:], after[0, start:])
+    assert torch.equal(before[1], after[1])
+
+
+def test_packed_logits_are_those_of_the_document_alone(base, tokenized):
+    model = load_model(base)
+    row = load_from_disk(tokenized / "train")[0]
+    starts = [i for i, position in enumerate(row["position_ids"]) if position == 0]
+    ids = torch.tensor([row["input_ids"]])
+    with torch.no_grad():
+        packed = model(input_ids=ids, position_ids=torch.tensor([row["position_ids"]])).logits[0]
+        alone = model(input_ids=ids[:, starts[1] : starts[2]]).logits[0]
+    torch.testing.assert_close(packed[starts[1] : starts[2]], alone, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,101 @@
+"""The base: Llama-3's tokenizer layout, and a template that changes no token id."""
+
+import http.server
+import shutil
+import threading
+
+import pytest
+from conftest import CHATML, LLAMA3, SHAPE
+from stages.lib import scratch
+from stages.lib.base_model import download, install_template, rename_tokens
+from stages.lib.config import Hub
+from stages.lib.errors import UserError
+from stages.lib.models import load_model, load_tokenizer
+
+
+def test_special_tokens_stand_where_llama3_has_them():
+    tokens = scratch.special_tokens()
+    # ids of Llama-3's tokenizer less 128000
+    known = {0: "<|begin_of_text|>", 1: "<|end_of_text|>", 2: "<|reserved_special_token_0|>", 6: "<|start_header_id|>",
+             7: "<|end_header_id|>", 8: "<|reserved_special_token_4|>", 9: "<|eot_id|>", 255: "<|reserved_special_token_250|>"}  # fmt: skip
+    assert {i: tokens[i] for i in known} == known
+    assert len(set(tokens)) == 256
+
+
+def test_shape_is_llama3s(base):
+    config = load_model(base).config
+    assert config.architectures == ["LlamaForCausalLM"]
+    assert config.rope_parameters["rope_theta"] == 500000.0
+    assert config.num_key_value_heads < config.num_attention_heads
+    assert not config.tie_word_embeddings
+    assert config.vocab_size == len(load_tokenizer(base)) == SHAPE.vocab_size
+
+
+def test_template_moves_no_token_id(base, tmp_path):
+    other = tmp_path / "llama3"
+    shutil.copytree(base, other)
+    rename_tokens(other / "tokenizer.json", {new: old for old, new in CHATML.renamed_tokens.items()})
+    install_template(other, LLAMA3)
+    chatml, llama3 = load_tokenizer(base), load_tokenizer(other)
+    renamed = {CHATML.renamed_tokens.get(token, token): i for token, i in llama3.get_vocab().items()}
+    assert renamed == chatml.get_vocab()
+    text = "Fever of 39.5°C,頭痛, and a rash.\n\nNo allergies 🤒"
+    assert chatml(text).input_ids == llama3(text).input_ids
+    assert chatml(text).input_ids.count(chatml.bos_token_id) == 1
+
+
+def test_a_marker_that_the_vocabulary_lacks_is_an_error(base, tmp_path):
+    with pytest.raises(UserError, match="no_such_token"):
+        shutil.copytree(base, tmp_path / "copy")
+        rename_tokens(tmp_path / "copy/tokenizer.json", {"<|no_such_token|>": "<|x|>"})
+
+
+def test_too_little_text_for_the_vocabulary_is_an_error():
+    with pytest.raises(UserError, match="yields just"):
+        scratch.train_tokenizer(["a short text"], 1024)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub on loopback that answers each request with one status."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        status, code = 404, ""
+
+        def do_GET(self):  # noqa: N802 — the base class's name
+            self.send_response(self.status)
+            if self.code:
+                self.send_header("X-Error-Code", self.code)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    for module in ("huggingface_hub.constants", "huggingface_hub.hf_api"):
+        monkeypatch.setattr(f"{module}.ENDPOINT", address, raising=False)
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address)
+    yield Handler
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [(403, "GatedRepo", "accept the licence"), (401, "RepoNotFound", "HF_TOKEN"), (404, "RevisionNotFound", "could not be downloaded")],
+)
+def test_a_refused_download_says_what_to_do(hub, tmp_path, status, code, message):
+    hub.status, hub.code = status, code
+    with pytest.raises(UserError, match=message) as error:
+        download(Hub("meta-llama/Some-Model", "a" * 40, 0.001), tmp_path / "base")
+    assert "meta-llama/Some-Model" in str(error.value)
+
+
+def test_a_full_disk_is_noticed_before_the_download(tmp_path):
+    with pytest.raises(UserError, match="make room"):
+        download(Hub("meta-llama/Some-Model", "a" * 40, 1e9), tmp_path / "base")

@@ -10,7 +10,9 @@ from stages.lib.errors import UserError
 from stages.lib.models import load_tokenizer
 from stages.lib.scoring import open_model, stop_ids_of
 
-DISCLAIMER = "This is a research model, not a medical device. It gives no medical advice; in an emergency call for help."
+DISCLAIMER = (
+    "This is a research model, not a medical device. It gives no medical advice; in an emergency call for help."
+)
 FOLDERS = {"base": paths.BASE, "tuned": paths.MERGED}
 
 
@@ -63,7 +65,9 @@ def fitting(tokenizer, messages: list[dict], limit: int) -> list[int]:
     """
     while len(ids := prompt_ids(tokenizer, messages)) > limit:
         if len(messages) == 1:
-            raise UserError(f"the question has {len(ids)} tokens, more than the {limit} that fit; shorten it or raise --context")
+            raise UserError(
+                f"the question has {len(ids)} tokens, more than the {limit} that fit; shorten it or raise --context"
+            )
         del messages[:2]
     return ids
 

@@ -51,7 +51,8 @@ def find_compiler() -> str:
         if path := shutil.which(name):
             return path
     sys.exit(
-        "llama.cpp/build.py: no C++ compiler found (tried $CXX, c++, g++, clang++); install one, e.g. `apt-get install g++`"
+        "llama.cpp/build.py: no C++ compiler found (tried $CXX, c++, g++, clang++); "
+        "install one, e.g. `apt-get install g++`"
     )
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from stages.lib import paths
 from stages.lib.base_model import download, from_scratch, install_template
-from stages.lib.config import Model, Template
 from stages.lib.files import replacing
+from stages.lib.schema import Model, Template
 from stages.lib.stage import run
 
 

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from stages.lib import bleu, medqa, paths, perplexity
-from stages.lib.config import Measure
 from stages.lib.files import read_jsonl, sha256, write_json, write_jsonl
 from stages.lib.models import load_tokenizer
+from stages.lib.schema import Measure
 from stages.lib.scoring import answer_examples, open_model, question_examples, stop_ids_of
 from stages.lib.stage import run
 

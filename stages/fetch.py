@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from stages.lib import paths, sources
-from stages.lib.config import Data
 from stages.lib.files import sha256
+from stages.lib.schema import Data
 from stages.lib.stage import run
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from stages.lib import paths
 from stages.lib.cleaning import clean_dialogues, clean_questions, keep_first
-from stages.lib.config import Prepare
 from stages.lib.errors import UserError
 from stages.lib.files import replacing, write_json, write_jsonl
 from stages.lib.records import read_dialogues, read_questions
+from stages.lib.schema import Prepare
 from stages.lib.split import split_of
 from stages.lib.stage import run
 

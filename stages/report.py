@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from stages.lib import drawing, paths
-from stages.lib.config import Data, Export, Model, Train
 from stages.lib.files import read_json, read_jsonl, read_text, write_text
 from stages.lib.page import page
 from stages.lib.results import results_markdown, results_rows
+from stages.lib.schema import Data, Export, Model, Train
 from stages.lib.stage import run
 
 
@@ -30,7 +30,8 @@ def main(
         "data": data.name,
         "model": model.name,
         "template": template,
-        "train": f"{train.method}, r={train.lora.r}, {train.num_train_epochs} epochs, learning rate {train.learning_rate:g}",
+        "train": f"{train.method}, r={train.lora.r}, {train.num_train_epochs} epochs, "
+        f"learning rate {train.learning_rate:g}",
         "quant types": ", ".join(export.types),
         "seed": str(seed),
     }

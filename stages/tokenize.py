@@ -27,7 +27,8 @@ def main(end_token: str, max_length: int, prepared: Path, base: Path, tokenized:
             fitting = [example for example in examples if len(example[0]) <= max_length]
             if not fitting:
                 raise UserError(
-                    f"{prepared / split}.jsonl: none of {len(examples)} dialogues fits train.max_length={max_length} tokens"
+                    f"{prepared / split}.jsonl: none of {len(examples)} dialogues fits "
+                    f"train.max_length={max_length} tokens; raise it"
                 )
             rows = pack(fitting, max_length, tokenizer.pad_token_id)
             Dataset.from_list(rows).save_to_disk(folder / split)

@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 
 from stages.lib import checkpoints, paths, tracking
-from stages.lib.config import Template, Track, Train
 from stages.lib.files import replacing, write_json, write_text
 from stages.lib.finetune import add_adapter, finetune, save_adapter
 from stages.lib.models import load_model, load_tokenizer
+from stages.lib.schema import Template, Track, Train
 from stages.lib.stage import run
 
 

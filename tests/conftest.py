@@ -7,9 +7,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from stages.lib.base_model import from_scratch, install_template
-from stages.lib.config import Lora, Scratch, Template, Train
 from stages.lib.files import write_jsonl
 from stages.lib.sample import dialogues
+from stages.lib.schema import Lora, Scratch, Template, Train
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "llama.cpp"))
@@ -52,7 +52,7 @@ def train_settings(**changes) -> Train:
         "method": "lora",
         "quantization": "none",
         "lora": Lora(r=8, lora_alpha=16, lora_dropout=0.1, target_modules="all-linear"),
-        "max_length": 256,
+        "max_length": 512,
         "precision": "fp32",
         "gradient_checkpointing": False,
         "per_device_train_batch_size": 2,
@@ -92,7 +92,7 @@ def tokenized(prepared, base, tmp_path_factory) -> Path:
     from stages import tokenize
 
     folder = tmp_path_factory.mktemp("tokenized") / "tokenized"
-    tokenize.main(CHATML.end_token, 256, prepared, base, folder, folder.parent / "tokenize.json")
+    tokenize.main(CHATML.end_token, 512, prepared, base, folder, folder.parent / "tokenize.json")
     return folder
 
 

@@ -5,19 +5,28 @@ import shutil
 import threading
 
 import pytest
+
 from conftest import CHATML, LLAMA3, SHAPE
 from stages.lib import scratch
 from stages.lib.base_model import download, install_template, rename_tokens
-from stages.lib.config import Hub
 from stages.lib.errors import UserError
 from stages.lib.models import load_model, load_tokenizer
+from stages.lib.schema import Hub
 
 
 def test_special_tokens_stand_where_llama3_has_them():
     tokens = scratch.special_tokens()
     # ids of Llama-3's tokenizer less 128000
-    known = {0: "<|begin_of_text|>", 1: "<|end_of_text|>", 2: "<|reserved_special_token_0|>", 6: "<|start_header_id|>",
-             7: "<|end_header_id|>", 8: "<|reserved_special_token_4|>", 9: "<|eot_id|>", 255: "<|reserved_special_token_250|>"}  # fmt: skip
+    known = {
+        0: "<|begin_of_text|>",
+        1: "<|end_of_text|>",
+        2: "<|reserved_special_token_0|>",
+        6: "<|start_header_id|>",
+        7: "<|end_header_id|>",
+        8: "<|reserved_special_token_4|>",
+        9: "<|eot_id|>",
+        255: "<|reserved_special_token_250|>",
+    }
     assert {i: tokens[i] for i in known} == known
     assert len(set(tokens)) == 256
 
@@ -62,7 +71,7 @@ def hub(monkeypatch):
     class Handler(http.server.BaseHTTPRequestHandler):
         status, code = 404, ""
 
-        def do_GET(self):  # noqa: N802 — the base class's name
+        def do_GET(self):
             self.send_response(self.status)
             if self.code:
                 self.send_header("X-Error-Code", self.code)
@@ -87,7 +96,11 @@ def hub(monkeypatch):
 
 @pytest.mark.parametrize(
     ("status", "code", "message"),
-    [(403, "GatedRepo", "accept the licence"), (401, "RepoNotFound", "HF_TOKEN"), (404, "RevisionNotFound", "could not be downloaded")],
+    [
+        (403, "GatedRepo", "accept the licence"),
+        (401, "RepoNotFound", "HF_TOKEN"),
+        (404, "RevisionNotFound", "could not be downloaded"),
+    ],
 )
 def test_a_refused_download_says_what_to_do(hub, tmp_path, status, code, message):
     hub.status, hub.code = status, code

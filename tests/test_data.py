@@ -3,19 +3,29 @@
 import json
 
 import pytest
+
+from conftest import ROOT
 from stages import fetch, prepare
-from stages.lib.config import Data, Prepare, Source
 from stages.lib.deduplicate import near_duplicates
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, read_jsonl, sha256
 from stages.lib.normalise import normalise
 from stages.lib.records import read_dialogues, read_questions
 from stages.lib.sample import dialogues, questions
+from stages.lib.schema import Data, Prepare, Source
 from stages.lib.split import content_hash, split_of
-from conftest import ROOT
 
 SETTINGS = Prepare(min_words=2, ngram=3, threshold=0.8, num_perm=128, validation=0.1, test=0.1)
-NASTY = ["  a\u00a0\u2003b\r\nc ", "e\u0301t\u00e9", "zero\u200bwidth\ufeff", "x\n \n\n \ny", "tab\tbell\x07", "\u2028line", "👩‍⚕️", ""]
+NASTY = [
+    "  a\u00a0\u2003b\r\nc ",
+    "e\u0301t\u00e9",
+    "zero\u200bwidth\ufeff",
+    "x\n \n\n \ny",
+    "tab\tbell\x07",
+    "\u2028line",
+    "👩‍⚕️",
+    "",
+]
 
 
 def raw_folder(folder, talks, train, test):

@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import CHATML, conversations
 from gguf import GGUFReader
+
+from conftest import CHATML, conversations
 from stages.lib import chat, llamacpp, scratch
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, sha256, write_json
@@ -19,10 +20,27 @@ from stages.lib.scoring import stop_ids_of
 from stages.lib.transformers_model import TransformersModel
 
 TEXTS = [
-    "fever for 3 days", "Grüße, naïve café", "头痛三天了", "у меня болит голова", "أشعر بألم", "🤒🤕👩‍⚕️ ok", "39.5°C 120/80 1234567",
-    "a  b   c    d", "tab\tand\t\ttabs", "one\ntwo\n\nthree\n\n\nfour", "  leading", "I've WE'LL don't", "x" * 200, "…—–-==>>!!??",
-    "<|im_end|>", "<|im_start|>system", "<|eot_id|>", "<|begin_of_text|>", "<|end_of_text|> <|reserved_special_token_9|>", "",
-]  # fmt: skip
+    "fever for 3 days",
+    "Grüße, naïve café",
+    "头痛三天了",
+    "у меня болит голова",
+    "أشعر بألم",
+    "🤒🤕👩‍⚕️ ok",
+    "39.5°C 120/80 1234567",
+    "a  b   c    d",
+    "tab\tand\t\ttabs",
+    "one\ntwo\n\nthree\n\n\nfour",
+    "  leading",
+    "I've WE'LL don't",
+    "x" * 200,
+    "…—–-==>>!!??",
+    "<|im_end|>",
+    "<|im_start|>system",
+    "<|eot_id|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|> <|reserved_special_token_9|>",
+    "",
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +92,10 @@ def test_merge_refuses_a_quantised_base_and_a_foreign_adapter(base, adapter, tmp
     from safetensors.torch import load_file, save_file
 
     weights = load_file(adapter / "adapter_model.safetensors")
-    save_file({key.replace("layers.1", "layers.9"): value for key, value in weights.items()}, foreign / "adapter_model.safetensors")
+    save_file(
+        {key.replace("layers.1", "layers.9"): value for key, value in weights.items()},
+        foreign / "adapter_model.safetensors",
+    )
     with pytest.raises(UserError, match="another base"):
         merge(base, foreign, tmp_path / "b")
 
@@ -125,7 +146,9 @@ def test_log_probabilities_and_greedy_answers_agree_at_f16(merged, tuned, export
     tokenizer = load_tokenizer(merged)
     answers = [chat.content_ids(tokenizer, "This is most likely gout."), chat.content_ids(tokenizer, "B. rest")]
     for ids in prompts(tokenizer):
-        for ours, theirs in zip(tuned.answer_logprobs(ids, answers), exported.answer_logprobs(ids, answers), strict=True):
+        for ours, theirs in zip(
+            tuned.answer_logprobs(ids, answers), exported.answer_logprobs(ids, answers), strict=True
+        ):
             np.testing.assert_allclose(ours, theirs, atol=0.05)
         assert list(tuned.generate(ids, 24, set())) == list(exported.generate(ids, 24, set()))
 
@@ -186,5 +209,5 @@ def test_every_quant_type_of_the_schema_is_one_of_the_build(gguf, tmp_path):
 
 def test_no_build_is_one_clear_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
-    with pytest.raises(UserError, match="no llama.cpp build there"):
+    with pytest.raises(UserError, match=r"no llama\.cpp build there"):
         llamacpp.home()

@@ -7,12 +7,13 @@ import sys
 import time
 
 import pytest
+
 from conftest import CHATML, ROOT, train_settings
 from stages import train
 from stages.lib import checkpoints
-from stages.lib.config import Track
 from stages.lib.errors import UserError
 from stages.lib.files import sha256
+from stages.lib.schema import Track
 
 RUN = """
 import pickle, sys
@@ -91,6 +92,6 @@ def test_two_trainers_cannot_share_checkpoints(tmp_path, monkeypatch):
 def test_quantised_training_says_that_it_is_not_there_yet(tokenized, base, tmp_path):
     settings, *rest = arguments(tokenized, base, tmp_path)
     settings.quantization = "8bit"
-    with pytest.raises(UserError, match="8bit.*not there yet"):
+    with pytest.raises(UserError, match=r"8bit.*not there yet"):
         train.main(settings, *rest)
     assert not (tmp_path / "adapter").exists()

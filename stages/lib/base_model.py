@@ -10,9 +10,9 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from stages.lib import scratch
-from stages.lib.config import Hub, Scratch, Template
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, read_jsonl, write_json
+from stages.lib.schema import Hub, Scratch, Template
 
 HUB_FILES = ["*.json", "*.safetensors", "LICENSE*", "USE_POLICY*"]
 
@@ -27,14 +27,16 @@ def download(hub: Hub, folder: Path) -> None:
     free = shutil.disk_usage(folder).free / 1e9
     if free < 1.1 * hub.gigabytes:
         raise UserError(
-            f"{folder.parent}: {free:.1f} GB free, but {hub.repo} needs {1.1 * hub.gigabytes:.1f} GB; make room and run again"
+            f"{folder.parent}: {free:.1f} GB free, but {hub.repo} needs {1.1 * hub.gigabytes:.1f} GB; "
+            "make room and run again"
         )
     where = f"{hub.repo} at revision {hub.revision}"
     try:
         snapshot_download(hub.repo, revision=hub.revision, local_dir=folder, allow_patterns=HUB_FILES)
     except GatedRepoError as error:
         raise UserError(
-            f"{where} is gated: accept the licence on its hub page, then `export HF_TOKEN=...` with a token of that account"
+            f"{where} is gated: accept the licence on its hub page, then `export HF_TOKEN=...` "
+            "with a token of that account"
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(f"{where} was not found, or HF_TOKEN is missing or not allowed to read it") from error
@@ -62,7 +64,7 @@ def from_scratch(shape: Scratch, train: Path, folder: Path, seed: int) -> None:
         bos_token_id=bos,
         eos_token_id=eos,
     )
-    documents = [encoding.ids + [eos] for encoding in tokenizer.encode_batch(texts)]
+    documents = [[*encoding.ids, eos] for encoding in tokenizer.encode_batch(texts)]
     model = scratch.pretrain(
         config,
         documents,

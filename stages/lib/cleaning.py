@@ -1,10 +1,10 @@
 """Raw records as rows of messages, and the ones that must go, each with its reason."""
 
-from stages.lib.config import Prepare
 from stages.lib.deduplicate import WORD, exact_duplicates, near_duplicates
 from stages.lib.medqa import answer_text, question_prompt
 from stages.lib.normalise import normalise
 from stages.lib.records import Dialogue, Question
+from stages.lib.schema import Prepare
 from stages.lib.split import content_hash
 
 
@@ -37,7 +37,7 @@ def clean_questions(questions: list[Question]) -> list[dict]:
 def keep_first(rows: list[dict], prepare: Prepare) -> tuple[list[dict], list[dict]]:
     """The rows worth keeping, in order, and the dropped ones with `reason` and, for duplicates, `duplicate_of`."""
     short = {i for i, row in enumerate(rows) if min(map(_words, _texts(row))) < prepare.min_words}
-    dropped = {i: ("too_short", None) for i in short}
+    dropped = dict.fromkeys(short, ("too_short", None))
     rest = [i for i in range(len(rows)) if i not in dropped]
     exact = exact_duplicates([rows[i]["text"] for i in rest])
     dropped |= {rest[i]: ("exact_duplicate", rest[j]) for i, j in exact.items()}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,10 +15,10 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary name beside `target`; rename it to `target` when the block succeeds.
 
     Works for files and folders. DVC hard-links its cache into the workspace, so an existing target
-    must be replaced, never written in place.
+    must be replaced, never written in place. What a killed run left under the temporary name goes first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    temporary = target.with_name(f".{target.name}.partial")
     remove(temporary)
     try:
         yield temporary
@@ -55,13 +54,11 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
-    """Write one JSON object a line; returns how many."""
-    count = 0
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Write one JSON object a line."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for count, row in enumerate(rows, start=1):
+        for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return count
 
 
 def read_json(path: Path) -> object:

@@ -10,9 +10,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, Trainer, TrainingArguments, default_data_collator, set_seed
 
 from stages.lib import checkpoints
-from stages.lib.config import Train
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, write_json
+from stages.lib.schema import Train
 
 
 def add_adapter(model: PreTrainedModel, train: Train, trained_tokens: list[int], seed: int) -> PeftModel:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ from stages.lib import llamacpp
 from stages.lib.errors import UserError
 
 
+@cache
 def binding():
-    """llama-cpp-python's low-level module, loading the libraries of our own build."""
+    """llama-cpp-python's low-level module with the libraries of our own build, its log silenced."""
     os.environ["LLAMA_CPP_LIB_PATH"] = str(llamacpp.library_path())
     from llama_cpp import llama_cpp
 
+    llama_cpp.silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(llama_cpp.silence, None)  # C holds no reference: the module must
+    llama_cpp.llama_backend_init()
     return llama_cpp
 
 
@@ -27,9 +32,6 @@ class GgufModel:
         if not path.is_file():
             raise UserError(f"{path}: no such file; build it with `dvc repro`, or fetch it with `dvc pull`")
         self.c = binding()
-        self._log = self.c.llama_log_callback(lambda level, text, data: None)  # kept: C holds no reference
-        self.c.llama_log_set(self._log, None)
-        self.c.llama_backend_init()
         model_params = self.c.llama_model_default_params()
         self.model = self.c.llama_model_load_from_file(str(path).encode(), model_params)
         if not self.model:
@@ -98,7 +100,8 @@ class GgufModel:
         """Feed ids at positions from `start`; logits are kept for all of them, or for the last only."""
         if start + len(ids) > self.context:
             raise UserError(
-                f"{self.path}: {start + len(ids)} tokens exceed the context of {self.context}; raise evaluate.measure.context"
+                f"{self.path}: {start + len(ids)} tokens exceed the context of {self.context}; "
+                "raise evaluate.measure.context"
             )
         batch, last = self.batch, len(ids) - 1
         batch.n_tokens = len(ids)

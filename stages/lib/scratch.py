@@ -13,7 +13,10 @@ from stages.lib.errors import UserError
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 # Llama-3's split pattern (its tokenizer.json, `pre_tokenizer`); llama.cpp calls it llama-bpe.
-SPLIT_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLIT_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def special_tokens() -> list[str]:

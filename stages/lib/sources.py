@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from stages.lib import sample
-from stages.lib.config import Source
 from stages.lib.errors import UserError
 from stages.lib.files import replacing, sha256, write_json, write_jsonl
+from stages.lib.schema import Source
 
 FILES = {"chatdoctor": "chatdoctor.json", "medqa_train": "medqa_train.jsonl", "medqa_test": "medqa_test.jsonl"}
 

@@ -21,12 +21,14 @@ def loss_table(history: list[dict]) -> str:
 
 
 def summary(history: list[dict]) -> dict:
-    """Steps, mean training loss, and the last validation loss; nothing that depends on the clock."""
-    measured = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    """Steps, and the last training and validation loss.
+
+    The trainer's own `train_loss` is not used: after a resume it averages just a part of the steps.
+    """
     return {
         "steps": history[-1]["step"],
-        "train_loss": history[-1]["train_loss"],
-        "eval_loss": measured[-1] if measured else None,
+        "train_loss": [entry["loss"] for entry in history if "loss" in entry][-1],
+        "eval_loss": [entry["eval_loss"] for entry in history if "eval_loss" in entry][-1],
     }
 
 

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from omegaconf import OmegaConf
+
+from conftest import ROOT
 from stages.lib import config
 from stages.lib.errors import UserError
 

@@ -1,0 +1,200 @@
+"""The shape of params.yaml, and what its values may be. No defaults: values live only in conf/."""
+
+from dataclasses import dataclass
+
+from stages.lib.checks import check, one_of, positive
+from stages.lib.quant_types import QUANT_TYPES
+
+
+@dataclass
+class Source:
+    name: str
+    kind: str
+    path: str
+    sha256: str
+    repo: str
+    revision: str
+    licence: str
+    count: int
+
+    def __post_init__(self) -> None:
+        one_of("data.sources[].name", self.name, ("chatdoctor", "medqa_train", "medqa_test"))
+        one_of("data.sources[].kind", self.kind, ("sample", "file", "hub"))
+
+
+@dataclass
+class Prepare:
+    min_words: int
+    ngram: int
+    threshold: float
+    num_perm: int
+    validation: float
+    test: float
+
+    def __post_init__(self) -> None:
+        positive("data.prepare", self, "min_words", "ngram")
+        check("data.prepare.threshold", self.threshold, 0 < self.threshold <= 1, "above 0, at most 1")
+        check("data.prepare.num_perm", self.num_perm, self.num_perm >= 16, "at least 16")
+        check("data.prepare.validation", self.validation, 0 < self.validation < 0.5, "between 0 and 0.5")
+        check("data.prepare.test", self.test, 0 < self.test < 0.5, "between 0 and 0.5")
+
+
+@dataclass
+class Data:
+    name: str
+    synthetic: bool
+    chatdoctor: str | None
+    medqa_train: str | None
+    medqa_test: str | None
+    sources: list[Source]
+    prepare: Prepare
+
+
+@dataclass
+class Scratch:
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int
+    rope_theta: float
+    max_position_embeddings: int
+    learning_rate: float
+    batch_size: int
+    max_length: int
+    num_train_steps: int
+
+    def __post_init__(self) -> None:
+        key = "model.scratch"
+        positive(key, self, *vars(self))
+        width, heads, groups = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
+        for name in ("hidden_size", "intermediate_size"):
+            check(f"{key}.{name}", getattr(self, name), getattr(self, name) % 256 == 0, "a multiple of 256")
+        check(f"{key}.num_attention_heads", heads, width % heads == 0, "a divisor of hidden_size")
+        check(f"{key}.num_key_value_heads", groups, heads % groups == 0, "a divisor of num_attention_heads")
+        check(f"{key}.vocab_size", self.vocab_size, self.vocab_size >= 512, "at least 512: 256 bytes, 256 special")
+
+
+@dataclass
+class Hub:
+    repo: str
+    revision: str
+    gigabytes: float
+
+
+@dataclass
+class Model:
+    name: str
+    hub: Hub | None
+    scratch: Scratch | None
+
+    def __post_init__(self) -> None:
+        got = "both" if self.hub and self.scratch else "neither"
+        check("model", got, bool(self.hub) != bool(self.scratch), "either model.hub or model.scratch")
+
+
+@dataclass
+class Template:
+    name: str
+    chat_template: str
+    renamed_tokens: dict[str, str]
+    trained_tokens: list[str]
+    end_token: str
+    pad_token: str
+
+    def __post_init__(self) -> None:
+        check("template.pad_token", self.pad_token, self.pad_token != self.end_token, "another token than end_token")
+
+
+@dataclass
+class Lora:
+    r: int
+    lora_alpha: int
+    lora_dropout: float
+    target_modules: str
+
+    def __post_init__(self) -> None:
+        positive("train.lora", self, "r", "lora_alpha")
+        check("train.lora.lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "at least 0, below 1")
+        one_of("train.lora.target_modules", self.target_modules, ("all-linear",))
+
+
+@dataclass
+class Train:
+    method: str
+    quantization: str
+    lora: Lora
+    max_length: int
+    precision: str
+    gradient_checkpointing: bool
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    num_train_epochs: int
+    learning_rate: float
+    lr_scheduler_type: str
+    warmup_ratio: float
+    save_steps: int
+    eval_steps: int
+    logging_steps: int
+
+    def __post_init__(self) -> None:
+        one_of("train.method", self.method, ("lora",))
+        one_of("train.quantization", self.quantization, ("none", "8bit", "4bit"))
+        one_of("train.precision", self.precision, ("bf16", "fp32"))
+        one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("cosine", "linear", "constant_with_warmup"))
+        check("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "at least 0, below 1")
+        positive("train", self, "max_length", "per_device_train_batch_size", "gradient_accumulation_steps")
+        positive("train", self, "num_train_epochs", "learning_rate", "save_steps", "eval_steps", "logging_steps")
+
+
+@dataclass
+class Export:
+    types: list[str]
+
+    def __post_init__(self) -> None:
+        for kind in self.types:
+            one_of("export.types", kind, QUANT_TYPES)
+        check("export.types", self.types, 1 <= len(set(self.types)) == len(self.types) <= 9, "one to nine, each once")
+
+
+@dataclass
+class Measure:
+    dialogues: int
+    questions: int
+    max_new_tokens: int
+    context: int
+
+    def __post_init__(self) -> None:
+        check("evaluate.measure.dialogues", self.dialogues, self.dialogues >= 0, "at least 0")
+        check("evaluate.measure.questions", self.questions, self.questions >= 0, "at least 0")
+        positive("evaluate.measure", self, "max_new_tokens", "context")
+
+
+@dataclass
+class Evaluate:
+    models: dict[str, str]
+    compared: list[str]
+    measure: Measure
+
+
+@dataclass
+class Track:
+    mode: str
+    project: str
+
+    def __post_init__(self) -> None:
+        one_of("track.mode", self.mode, ("offline", "online", "disabled"))
+
+
+@dataclass
+class Config:
+    data: Data
+    model: Model
+    template: Template
+    train: Train
+    export: Export
+    evaluate: Evaluate
+    track: Track
+    seed: int
+    conf_digest: str

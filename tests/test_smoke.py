@@ -1,0 +1,124 @@
+"""The whole pipeline, as a user runs it: in a fresh checkout, through dvc, git and the config guard."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from stages.lib import llamacpp
+from stages.lib.files import read_json, sha256
+
+SMOKE = ["dvc", "exp", "run", "-S", "+experiment=smoke"]
+TYPES = ["-S", "export.types=[q4_K_M,q5_K_M]"]
+
+
+def call(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "LLAMA_CPP_DIR": str(llamacpp.home()),
+    }
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def done(folder: Path, *command: str) -> str:
+    """What a command that must succeed prints."""
+    result = call(folder, *command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '(.+?)'", output)
+
+
+def commit(folder: Path) -> None:
+    done(folder, "git", "add", "--all")
+    done(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "state")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """The working tree's files in a repository of their own, after a smoke run."""
+    folder = tmp_path_factory.mktemp("smoke") / "checkout"
+    listed = done(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    done(folder, "git", "init", "--quiet")
+    commit(folder)
+    output = done(folder, *SMOKE)
+    assert len(ran(output)) == 14, output
+    commit(folder)
+    return folder
+
+
+def test_every_model_is_measured_and_reported(checkout):
+    for name in ("base", "tuned", "f16", "q4_K_M"):
+        metrics = read_json(checkout / f"metrics/evaluate/{name}.json")
+        assert metrics["perplexity"] > 1 and 0 <= metrics["exact_match"] <= 1 and 0 <= metrics["bleu"] <= 100
+        assert f"| {name} |" in (checkout / "results.md").read_text()
+    assert "Synthetic data" in (checkout / "results.md").read_text()
+    page = (checkout / "report.html").read_text()
+    assert "<svg" in page and not re.search(r'(src|href)="?http', page)
+
+
+def test_nothing_is_left_to_do(checkout):
+    assert "up to date" in done(checkout, "dvc", "repro")
+    assert "up to date" in done(checkout, "dvc", "status")
+    assert done(checkout, "git", "status", "--porcelain") == ""
+
+
+def test_pull_brings_the_same_bytes_and_notices_wrong_ones(checkout):
+    done(checkout, "dvc", "push")
+    other = checkout.parent / "other"
+    done(checkout.parent, "git", "clone", "--quiet", "checkout", "other")
+    done(other, "dvc", "pull")
+    models = sorted((checkout / "models").rglob("*.gguf")) + sorted((checkout / "models").rglob("*.safetensors"))
+    assert len(models) == 5
+    for path in models:
+        assert sha256(path) == sha256(other / path.relative_to(checkout))
+    assert "up to date" in done(other, "dvc", "status")
+
+    remote = checkout.parent.parent / "llama3-chatdoctor-remote"
+    (remote, *_) = [path for path in checkout.parent.rglob("*-remote")] or [remote]
+    largest = max((p for p in remote.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.chmod(0o644)
+    with largest.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\x00\xff\x00\xff")
+    shutil.rmtree(other)
+    done(checkout.parent, "git", "clone", "--quiet", "checkout", "other")
+    assert call(other, "dvc", "pull").returncode != 0
+
+
+def test_another_quant_type_runs_alone_and_going_back_runs_nothing(checkout):
+    assert ran(done(checkout, *SMOKE, *TYPES)) == ["quantize@q5_K_M", "evaluate@q5_K_M", "report"]
+    assert "| q5_K_M |" in (checkout / "results.md").read_text()
+    assert ran(done(checkout, *SMOKE)) == []
+    assert "q5_K_M" not in (checkout / "results.md").read_text()
+    assert done(checkout, "git", "status", "--porcelain", "params.yaml", "dvc.lock", "results.md") == ""
+
+
+@pytest.mark.parametrize("target", [[], ["train"]])
+def test_an_edited_conf_is_never_ignored(checkout, target):
+    edited = checkout / "conf/train/lora.yaml"
+    original = edited.read_text()
+    edited.write_text(original.replace("r: 32", "r: 16"))
+    try:
+        result = call(checkout, "dvc", "repro", *target)
+        assert result.returncode != 0
+        assert "dvc exp run" in result.stderr and "Traceback" not in result.stderr
+        assert (checkout / "models/adapter/adapter_model.safetensors").is_file()
+    finally:
+        edited.write_text(original)
+
+
+def test_the_8b_recipe_is_planned(checkout):
+    output = done(checkout, "dvc", "exp", "run", "-S", "+experiment=chatdoctor-8b", "--dry")
+    assert output

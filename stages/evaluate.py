@@ -23,7 +23,8 @@ def main(measure: Measure, models: Path, prepared: Path, base: Path, metrics: Pa
     prompts = question_examples(tokenizer, questions, measure.context)
 
     perplexities, _ = perplexity.measure(model, examples, tokenizer.eos_token_id)
-    scores, answers = bleu.measure(model, examples, tokenizer, measure.max_new_tokens, stop_ids)
+    answered = examples[: measure.answers or None]
+    scores, answers = bleu.measure(model, answered, tokenizer, measure.max_new_tokens, stop_ids)
     matches, letters = medqa.measure(model, prompts)
 
     predictions = metrics / "predictions" / f"{name}.jsonl"

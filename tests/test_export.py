@@ -164,6 +164,18 @@ def test_answers_are_scored_alone(merged, tuned, exported):
             np.testing.assert_allclose(model.answer_logprobs(ids, [answer])[0], scored, atol=1e-3)
 
 
+def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
+    """The prompt's cache, shared by the answers, gives what one plain pass over prompt and answer gives."""
+    tokenizer = load_tokenizer(merged)
+    ids = prompts(tokenizer, 1)[0]
+    answers = [chat.content_ids(tokenizer, text) for text in ("This is most likely gout.", "x", "B. rest and fluids")]
+    for answer, scored in zip(answers, tuned.answer_logprobs(ids, answers), strict=True):
+        with torch.no_grad():
+            logits = tuned.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1].double()
+        expected = logits.log_softmax(-1)[range(len(answer)), answer]
+        np.testing.assert_allclose(scored, expected, atol=1e-4)
+
+
 def test_generation_ends_before_a_stop_token(merged, tuned, exported):
     ids = prompts(load_tokenizer(merged), 1)[0]
     free = list(tuned.generate(ids, 12, set()))

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from stages.lib import llamacpp
 from stages.lib.files import read_json, sha256
 
@@ -85,9 +85,8 @@ def test_pull_brings_the_same_bytes_and_notices_wrong_ones(checkout):
         assert sha256(path) == sha256(other / path.relative_to(checkout))
     assert "up to date" in done(other, "dvc", "status")
 
-    remote = checkout.parent.parent / "llama3-chatdoctor-remote"
-    (remote, *_) = [path for path in checkout.parent.rglob("*-remote")] or [remote]
-    largest = max((p for p in remote.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    pushed = [path for path in (checkout.parent / "llama3-chatdoctor-remote").rglob("*") if path.is_file()]
+    largest = max(pushed, key=lambda path: path.stat().st_size)
     largest.chmod(0o644)
     with largest.open("r+b") as file:
         file.seek(5000)

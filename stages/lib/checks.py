@@ -14,6 +14,13 @@ def one_of(key: str, got: str, choices: tuple[str, ...]) -> None:
     check(key, got, got in choices, choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}")
 
 
+def at_least(key: str, section: object, **bounds: int) -> None:
+    """Raise UserError unless each named value of the section reaches its bound."""
+    for name, bound in bounds.items():
+        value = getattr(section, name)
+        check(f"{key}.{name}", value, value >= bound, f"at least {bound}")
+
+
 def positive(key: str, section: object, *names: str) -> None:
     """Raise UserError unless each named value of the section is above 0."""
     for name in names:

@@ -9,7 +9,7 @@ import yaml
 from stages.lib.errors import UserError
 from stages.lib.files import read_text
 
-INSTRUCTION = "If you are a doctor, please answer the medical questions based on the patient's description."
+INSTRUCTION = "Please answer the patient as a doctor."
 LETTERS = "ABCD"
 SOURCE = "synthetic"
 TELLING = 3  # the first symptoms of a condition, enough to tell it from those of other specialties

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.lib.checks import check, one_of, positive
+from stages.lib.checks import at_least, check, one_of, positive
 from stages.lib.quant_types import QUANT_TYPES
 
 
@@ -32,9 +32,8 @@ class Prepare:
     test: float
 
     def __post_init__(self) -> None:
-        positive("data.prepare", self, "min_words", "ngram")
+        at_least("data.prepare", self, min_words=1, ngram=1, num_perm=16)
         check("data.prepare.threshold", self.threshold, 0 < self.threshold <= 1, "above 0, at most 1")
-        check("data.prepare.num_perm", self.num_perm, self.num_perm >= 16, "at least 16")
         check("data.prepare.validation", self.validation, 0 < self.validation < 0.5, "between 0 and 0.5")
         check("data.prepare.test", self.test, 0 < self.test < 0.5, "between 0 and 0.5")
 
@@ -73,7 +72,7 @@ class Scratch:
             check(f"{key}.{name}", getattr(self, name), getattr(self, name) % 256 == 0, "a multiple of 256")
         check(f"{key}.num_attention_heads", heads, width % heads == 0, "a divisor of hidden_size")
         check(f"{key}.num_key_value_heads", groups, heads % groups == 0, "a divisor of num_attention_heads")
-        check(f"{key}.vocab_size", self.vocab_size, self.vocab_size >= 512, "at least 512: 256 bytes, 256 special")
+        at_least(key, self, vocab_size=512)  # 256 bytes and 256 special tokens
 
 
 @dataclass
@@ -161,13 +160,13 @@ class Export:
 @dataclass
 class Measure:
     dialogues: int
+    answers: int
     questions: int
     max_new_tokens: int
     context: int
 
     def __post_init__(self) -> None:
-        check("evaluate.measure.dialogues", self.dialogues, self.dialogues >= 0, "at least 0")
-        check("evaluate.measure.questions", self.questions, self.questions >= 0, "at least 0")
+        at_least("evaluate.measure", self, dialogues=0, answers=0, questions=0)
         positive("evaluate.measure", self, "max_new_tokens", "context")
 
 

@@ -17,12 +17,18 @@ class TransformersModel:
 
     @torch.inference_mode()
     def answer_logprobs(self, prompt: list[int], answers: list[list[int]]) -> list[np.ndarray]:
-        """Natural log-probability of every token of each answer after the prompt; float64, one array an answer."""
+        """Natural log-probability of every token of each answer after the prompt; float64, one array an answer.
+
+        The prompt is read once; its keys and values are repeated for each answer.
+        """
+        read = self.model(input_ids=torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
+        read.past_key_values.batch_repeat_interleave(len(answers))
         longest = max(map(len, answers))
         # Padding stands at the right, where no answer's token can see it.
-        rows = torch.tensor([prompt + answer + [0] * (longest - len(answer)) for answer in answers])
-        logits = self.model(input_ids=rows, logits_to_keep=longest + 1).logits[:, :-1].double()
-        picked = logits.log_softmax(-1).gather(2, rows[:, len(prompt) :].unsqueeze(2)).squeeze(2).numpy()
+        rows = torch.tensor([answer + [0] * (longest - len(answer)) for answer in answers])
+        later = self.model(input_ids=rows, past_key_values=read.past_key_values, use_cache=True).logits
+        logits = torch.cat([read.logits.expand(len(answers), 1, -1), later[:, :-1]], dim=1).double()
+        picked = logits.log_softmax(-1).gather(2, rows.unsqueeze(2)).squeeze(2).numpy()
         return [row[: len(answer)] for row, answer in zip(picked, answers, strict=True)]
 
     @torch.inference_mode()

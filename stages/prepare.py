@@ -16,7 +16,7 @@ from stages.lib.stage import run
 def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path) -> None:
     """Write train, validation and test dialogues, MedQA's test questions, and every dropped record with its reason."""
     sources = {
-        "chatdoctor": clean_dialogues(read_dialogues(raw / "chatdoctor.json")),
+        "chatdoctor": clean_dialogues(read_dialogues(raw / "chatdoctor.json"), prepare.keep_instruction),
         "medqa_train": clean_questions(read_questions(raw / "medqa_train.jsonl")),
         "medqa_test": clean_questions(read_questions(raw / "medqa_test.jsonl")),
     }

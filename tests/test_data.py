@@ -1,6 +1,7 @@
 """fetch and prepare: what goes in, what comes out, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from stages.lib.sample import dialogues, questions
 from stages.lib.schema import Data, Prepare, Source
 from stages.lib.split import content_hash, split_of
 
-SETTINGS = Prepare(min_words=2, ngram=3, threshold=0.8, num_perm=128, validation=0.1, test=0.1)
+SETTINGS = Prepare(keep_instruction=False, min_words=2, ngram=3, threshold=0.8, num_perm=128, validation=0.1, test=0.1)
 NASTY = [
     "  a\u00a0\u2003b\r\nc ",
     "e\u0301t\u00e9",
@@ -66,6 +67,16 @@ def test_every_record_is_kept_once_or_dropped_with_its_reason(corpus, tmp_path):
     assert all(row["source"] != "medqa_train" for name in ("validation", "test") for row in out[name])
     counts = read_json(tmp_path / "data.json")
     assert counts["chatdoctor"] == {"read": 203, "exact_duplicate": 1, "near_duplicate": 1, "too_short": 1, "kept": 200}
+
+
+def test_the_instruction_is_a_system_message_only_where_asked_for(corpus, tmp_path):
+    roles = {}
+    for keep in (False, True):
+        settings = replace(SETTINGS, keep_instruction=keep)
+        prepare.main(settings, raw_folder(tmp_path / "raw", *corpus), tmp_path / "prepared", tmp_path / "data.json")
+        _, row = next(read_jsonl(tmp_path / "prepared/test.jsonl"))
+        roles[keep] = [message["role"] for message in row["messages"]]
+    assert roles == {False: ["user", "assistant"], True: ["system", "user", "assistant"]}
 
 
 def test_adding_rows_moves_none_between_splits(corpus, tmp_path):

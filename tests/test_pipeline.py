@@ -126,7 +126,7 @@ def test_text_split_and_metric_modules_need_no_torch():
     [
         ("apply_chat_template", "chat.py"),
         (".from_pretrained(", "models.py"),
-        ("llama-quantize", "llamacpp.py"),
+        ('"llama-quantize"', "llamacpp.py"),
         ('params.yaml"', "paths.py"),
     ],
 )

@@ -8,12 +8,12 @@ from stages.lib.schema import Prepare
 from stages.lib.split import content_hash
 
 
-def clean_dialogues(dialogues: list[Dialogue]) -> list[dict]:
-    """Normalised rows {id, source, row, messages, hash}: system (where there is one), user, assistant."""
+def clean_dialogues(dialogues: list[Dialogue], keep_instruction: bool) -> list[dict]:
+    """Normalised rows {id, source, row, messages, hash}: user and assistant, behind the instruction as system."""
     rows = []
     for d in dialogues:
         system, user, assistant = normalise(d.instruction), normalise(d.input), normalise(d.output)
-        messages = [{"role": "system", "content": system}] if system else []
+        messages = [{"role": "system", "content": system}] if system and keep_instruction else []
         messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
         rows.append(_row(d.source, d.row, f"{user}\n{assistant}", messages))
     return rows

@@ -24,6 +24,7 @@ class Source:
 
 @dataclass
 class Prepare:
+    keep_instruction: bool
     min_words: int
     ngram: int
     threshold: float

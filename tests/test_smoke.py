@@ -118,6 +118,9 @@ def test_an_edited_conf_is_never_ignored(checkout, target):
         edited.write_text(original)
 
 
-def test_the_8b_recipe_is_planned(checkout):
-    output = done(checkout, "dvc", "exp", "run", "-S", "+experiment=chatdoctor-8b", "--dry")
-    assert output
+def test_the_8b_recipe_composes_and_plans_every_stage(checkout):
+    plan = ran(done(checkout, "dvc", "exp", "run", "-S", "+experiment=chatdoctor-8b", *TYPES, "--dry", "--force"))
+    types, models = ("q4_K_M", "q5_K_M"), ("base", "tuned", "f16", "q4_K_M", "q5_K_M")
+    quantize, evaluate = [f"quantize@{t}" for t in types], [f"evaluate@{m}" for m in models]
+    single = ["config", "fetch", "prepare", "base", "tokenize", "train", "merge", "convert"]
+    assert plan == [*single, *quantize, *evaluate, "report"]

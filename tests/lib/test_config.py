@@ -1,11 +1,15 @@
+import shutil
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import compose_and_dump
 from omegaconf import OmegaConf
 
 from conftest import ROOT
+from stages import config as stage
 from stages.lib import config
 from stages.lib.errors import UserError
+from stages.lib.files import sha256
 
 
 @pytest.fixture
@@ -23,8 +27,57 @@ def params(tmp_path):
     return write
 
 
-def test_the_committed_params_are_valid():
-    assert config.section(config.load(ROOT / "params.yaml"), "train.lora.r") > 0
+def composed(folder: Path, *overrides: str) -> config.Config:
+    """The configuration as DVC composes it from conf/."""
+    path = folder / "params.yaml"
+    compose_and_dump(path, str(ROOT / "conf"), None, "config", str(ROOT / "conf/plugins"), list(overrides))
+    return config.load(path)
+
+
+def test_the_committed_params_are_no_older_than_conf():
+    assert config.load(ROOT / "params.yaml").conf_digest == stage.digest_of(ROOT / "conf")
+
+
+def test_the_8b_recipe_row_by_row(tmp_path):
+    settings = composed(tmp_path, "+experiment=chatdoctor-8b")
+    train, model = settings.train, settings.model
+    assert (train.lora.r, train.lora.lora_alpha, train.lora.lora_dropout) == (64, 128, 0.05)
+    assert (train.per_device_train_batch_size, train.gradient_accumulation_steps) == (2, 16)
+    assert (train.num_train_epochs, train.learning_rate, train.precision) == (3, 2e-5, "bf16")
+    assert (train.quantization, train.gradient_checkpointing) == ("8bit", True)
+    assert model.hub.repo == "meta-llama/Meta-Llama-3-8B-Instruct"
+    assert model.hub.revision == "8afb486c1db24fe5011ec46dfbe5b5dccdb575c2"
+    assert {source.kind for source in settings.data.sources} == {"hub"}
+    assert settings.data.synthetic is False
+
+
+@pytest.mark.parametrize(
+    "choice", sorted(ROOT.glob("conf/*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_every_choice_composes_and_is_valid(tmp_path, choice):
+    if choice.stem != "prepare":  # a part of every data choice, not one itself
+        group = choice.parent.name
+        composed(tmp_path, f"{'+' if group == 'experiment' else ''}{group}={choice.stem}")
+
+
+def test_a_local_file_is_pinned_by_its_hash_at_composition(tmp_path):
+    mine = tmp_path / "mine.json"
+    mine.write_text("[]")
+    (first, *others) = composed(tmp_path, "data=local", f"data.chatdoctor={mine}").data.sources
+    assert (first.path, first.sha256) == (str(mine), sha256(mine))
+    assert all(source.sha256 == "" for source in others)
+
+
+def test_the_digest_changes_with_any_file_of_conf(tmp_path):
+    conf = tmp_path / "conf"
+    shutil.copytree(ROOT / "conf", conf)
+    marker = tmp_path / "marker"
+    digest = stage.digest_of(conf)
+    stage.main(digest, conf, marker)
+    with (conf / "track/wandb.yaml").open("a") as file:
+        file.write("# edited\n")
+    with pytest.raises(UserError, match="dvc exp run"):
+        stage.main(digest, conf, marker)
 
 
 @pytest.mark.parametrize(

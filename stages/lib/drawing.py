@@ -9,6 +9,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "llama3-chatdoctor"  # else element ids are random
 matplotlib.rcParams["svg.fonttype"] = "none"
 import matplotlib.pyplot as plt  # noqa: E402 — after the backend is chosen
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
 COLOUR, SECOND, GREY = "#2f7d6b", "#c0622d", "#777777"
 
@@ -45,6 +46,9 @@ def compared(evaluations: list[dict]) -> str:
         axes.margins(x=0.25)
         if key == "perplexity":
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
     row[0].invert_yaxis()
     return _svg(figure)
 

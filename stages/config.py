@@ -1,4 +1,4 @@
-"""config: fail when conf/ was edited after params.yaml was composed from it."""
+"""config: fail when conf/ was edited after params.yaml was composed from it, or when a value cannot be."""
 
 import importlib.util
 from pathlib import Path

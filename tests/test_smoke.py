@@ -101,7 +101,7 @@ def test_another_quant_type_runs_alone_and_going_back_runs_nothing(checkout):
     assert "| q5_K_M |" in (checkout / "results.md").read_text()
     assert ran(done(checkout, *SMOKE)) == []
     assert "q5_K_M" not in (checkout / "results.md").read_text()
-    assert done(checkout, "git", "status", "--porcelain", "params.yaml", "dvc.lock", "results.md") == ""
+    assert done(checkout, "git", "status", "--porcelain", "params.yaml", "results.md", "report.html") == ""
 
 
 @pytest.mark.parametrize("target", [[], ["train"]])
@@ -116,6 +116,17 @@ def test_an_edited_conf_is_never_ignored(checkout, target):
         assert (checkout / "models/adapter/adapter_model.safetensors").is_file()
     finally:
         edited.write_text(original)
+
+
+@pytest.mark.parametrize("change", ["train.lora.r=0", "export.types=[q9_K]", "+train.lorra=3"])
+def test_a_bad_value_stops_before_anything_is_touched(checkout, change):
+    result = call(checkout, *SMOKE, "-S", change)
+    assert result.returncode != 0 and "Traceback" not in result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("config: params.yaml: ")]
+    assert change.strip("+").split("=")[0] in line
+    assert "M params.yaml" in done(checkout, "git", "status", "--porcelain", "--untracked-files=no")
+    assert ran(done(checkout, *SMOKE)) == []
+    assert (checkout / "models/adapter/adapter_model.safetensors").is_file()
 
 
 def test_the_8b_recipe_composes_and_plans_every_stage(checkout):

@@ -24,6 +24,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--context", type=int, default=1024, help="tokens of the whole conversation")
     chosen = parser.parse_args(arguments)
+    if not 0 < chosen.max_new_tokens < chosen.context:
+        parser.error(
+            f"--max-new-tokens is {chosen.max_new_tokens}, expected 1 to {chosen.context - 1} (--context less 1)"
+        )
     print(DISCLAIMER, file=sys.stderr)
     try:
         path = FOLDERS.get(chosen.model) or paths.gguf(chosen.model)

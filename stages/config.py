@@ -1,4 +1,4 @@
-"""config: fail when conf/ was edited after params.yaml was composed from it, or when a value cannot be."""
+"""config: fail when conf/ was edited after params.yaml was composed from it."""
 
 import importlib.util
 from pathlib import Path

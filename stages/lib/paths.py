@@ -18,7 +18,6 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 RESULTS = Path("results.md")
 REPORT = Path("report.html")
-PIN = Path("llama.cpp/pin.json")
 
 
 def gguf(kind: str) -> Path:

@@ -22,3 +22,5 @@ def run(main: Callable, sections: tuple[str, ...] = (), paths: tuple[Path, ...] 
         main(*(config.section(settings, key) for key in sections), *paths, *items)
     except UserError as error:
         sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted; the same command takes it up again")

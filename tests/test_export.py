@@ -176,6 +176,11 @@ def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
         np.testing.assert_allclose(scored, expected, atol=1e-4)
 
 
+def test_greedy_answers_end_by_themselves(merged, base, exported):
+    for ids in prompts(load_tokenizer(merged)):
+        assert 0 < len(list(exported.generate(ids, 250, stop_ids_of(base)))) < 250
+
+
 def test_generation_ends_before_a_stop_token(merged, tuned, exported):
     ids = prompts(load_tokenizer(merged), 1)[0]
     free = list(tuned.generate(ids, 12, set()))

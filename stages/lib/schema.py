@@ -117,7 +117,6 @@ class Lora:
     def __post_init__(self) -> None:
         positive("train.lora", self, "r", "lora_alpha")
         check("train.lora.lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "at least 0, below 1")
-        one_of("train.lora.target_modules", self.target_modules, ("all-linear",))
 
 
 @dataclass
@@ -142,7 +141,8 @@ class Train:
         one_of("train.method", self.method, ("lora",))
         one_of("train.quantization", self.quantization, ("none", "8bit", "4bit"))
         one_of("train.precision", self.precision, ("bf16", "fp32"))
-        one_of("train.lr_scheduler_type", self.lr_scheduler_type, ("cosine", "linear", "constant_with_warmup"))
+        schedules = ("cosine", "linear", "constant", "constant_with_warmup")
+        one_of("train.lr_scheduler_type", self.lr_scheduler_type, schedules)
         check("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "at least 0, below 1")
         positive("train", self, "max_length", "per_device_train_batch_size", "gradient_accumulation_steps")
         positive("train", self, "num_train_epochs", "learning_rate", "save_steps", "eval_steps", "logging_steps")

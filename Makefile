@@ -1,8 +1,8 @@
-# make repro · test · style; the set-up is done where it is missing.
+# make repro · test · style · bench; the set-up is done where it is missing.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
-.PHONY: repro test style llama.cpp setup
+.PHONY: repro test style bench llama.cpp setup
 
 repro: setup
 	dvc repro
@@ -12,6 +12,10 @@ test: setup
 
 style: setup
 	ruff check . && ruff format --check .
+
+bench: setup
+	python -m bench.prepare
+	python -m bench.tokenize
 
 setup: .venv/ready llama.cpp
 

@@ -1,59 +1,100 @@
-"""prepare: clean, de-duplicate and split the raw records into dialogues."""
+"""prepare: clean, de-duplicate, decontaminate and split the raw records into dialogues."""
 
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
+from tqdm import tqdm
+
 from stages.lib import paths
-from stages.lib.cleaning import clean_dialogues, clean_questions, keep_first
+from stages.lib.card import dataset_card
+from stages.lib.cleaning import clean_chunk
+from stages.lib.data_drawing import draw_funnel, draw_lengths
+from stages.lib.data_schema import Prepare
 from stages.lib.errors import UserError
-from stages.lib.files import replacing, write_json, write_jsonl
-from stages.lib.records import read_dialogues, read_questions
-from stages.lib.schema import Prepare
-from stages.lib.split import split_of
+from stages.lib.files import read_json, replacing, write_json, write_jsonl, write_text
+from stages.lib.ngrams import Hashes, join
+from stages.lib.parallel import CHUNK, in_chunks
+from stages.lib.records import Dialogue, Malformed, Question, read_dialogues, read_questions
+from stages.lib.selection import selected
 from stages.lib.stage import run
+from stages.lib.statistics import statistics
 
 
-def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path) -> None:
+def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots: Path, card: Path) -> None:
     """Write train, validation and test dialogues, MedQA's test questions, and every dropped record with its reason."""
-    sources = {
-        "chatdoctor": clean_dialogues(read_dialogues(raw / "chatdoctor.json"), prepare.keep_instruction),
-        "medqa_train": clean_questions(read_questions(raw / "medqa_train.jsonl")),
-        "medqa_test": clean_questions(read_questions(raw / "medqa_test.jsonl")),
-    }
-    counts = {name: {"read": len(rows)} for name, rows in sources.items()}
-    dropped = []
-
-    dialogues, drops = keep_first(sources["chatdoctor"], prepare)
-    dropped += drops
-    # The test questions come first, so that a training question that resembles one is the one to go.
-    questions, drops = keep_first(sources["medqa_test"] + sources["medqa_train"], prepare)
-    dropped += drops
-    test_questions = [row for row in questions if row["source"] == "medqa_test"]
-    train_questions = [row for row in questions if row["source"] == "medqa_train"]
-
-    splits = {"train": [], "validation": [], "test": []}
-    for row in dialogues:
-        splits[split_of(row["hash"], prepare.validation, prepare.test)].append(row)
-    splits["train"] += train_questions
-    splits["medqa_test"] = test_questions
-    for name, rows in splits.items():
-        if not rows:
-            raise UserError(
-                f"{prepared}/{name}.jsonl would be empty: {len(dialogues)} dialogues were kept; use more data"
-            )
-
+    sources = read_json(raw / "sources.json")
+    rows, hashes = _cleaned(raw, sources, prepare)
+    steps, splits = selected(rows, hashes, {source["name"]: source["records"] for source in sources}, prepare)
+    _refuse_gaps(rows, steps, splits)
     with replacing(prepared) as folder:
-        for name, rows in splits.items():
-            write_jsonl(folder / f"{name}.jsonl", ({k: v for k, v in row.items() if k != "hash"} for row in rows))
-        write_jsonl(folder / "dropped.jsonl", dropped)
-    for name, rows in sources.items():
-        reasons = [row["reason"] for row in dropped if row["source"] == name]
-        counts[name] |= {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-        counts[name]["kept"] = len(rows) - len(reasons)
-    counts["splits"] = {name: len(rows) for name, rows in splits.items()}
-    write_json(metrics_file, counts)
-    logging.info("%s", counts)
+        for split, kept in splits.items():
+            write_jsonl(folder / f"{split}.jsonl", (_published(rows[i], split) for i in kept))
+        drops = sorted((i, step, drop) for step, dropped in steps.items() for i, drop in dropped.items())
+        write_jsonl(folder / "dropped.jsonl", (_dropped(rows[i], step, drop) for i, step, drop in drops))
+    metrics = statistics(rows, sources, steps, splits)
+    write_json(metrics_file, metrics)
+    write_text(plots / "funnel.svg", draw_funnel(metrics))
+    write_text(plots / "lengths.svg", draw_lengths([rows[i] for split in splits.values() for i in split]))
+    write_text(card, dataset_card(sources, prepare, metrics))
+    for name, source in metrics["sources"].items():
+        logging.info("%s: %d read, %d kept; %s", name, source["read"], source["kept"], source["splits"])
+
+
+def _cleaned(raw: Path, sources: list[dict], prepare: Prepare) -> tuple[list[dict], Hashes]:
+    """All records of all sources through steps 1 to 3, and the words of their texts."""
+    records = chain.from_iterable(_read(raw, source, prepare.reduce_options) for source in sources)
+    rows, hashes = [], []
+    chunks = in_chunks(partial(clean_chunk, prepare=prepare), records)
+    for some, their_hashes in tqdm(chunks, desc="cleaning", unit=f" x {CHUNK} records"):
+        rows += some
+        hashes.append(their_hashes)
+    return rows, join(hashes)
+
+
+def _read(raw: Path, source: dict, reduce_options: bool) -> Iterator[Dialogue | Question | Malformed]:
+    """The records of one source of data/raw/sources.json."""
+    about = (raw / source["file"], source["name"], source["format"], source["columns"])
+    return read_dialogues(*about) if source["records"] == "dialogues" else read_questions(*about, reduce_options)
+
+
+def _published(row: dict, split: str) -> dict:
+    """What a row is outside: a test question without its answer among the messages, but beside them."""
+    common = {"id": row["id"][:16], "source": row["source"], "row": row["row"]}
+    if split != "medqa_test":
+        return common | {"messages": row["messages"]}
+    asked = {key: row[key] for key in ("question", "options", "answer_idx", "meta_info")}
+    return common | {"messages": row["messages"][:1]} | asked
+
+
+def _dropped(row: dict, step: str, drop: dict) -> dict:
+    return {"source": row["source"], "row": row["row"], "step": step, **drop, "messages": row["messages"]}
+
+
+def _refuse_gaps(rows: list[dict], steps: dict[str, dict[int, dict]], splits: dict[str, list[int]]) -> None:
+    """Raise UserError for a source without a readable row, an empty split, a test question that cannot be asked."""
+    for source in {row["source"]: None for row in rows}:
+        mine = [row for row in rows if row["source"] == source]
+        if all(row.get("reason") == "malformed" for row in mine):
+            raise UserError(f"{source}: none of {len(mine)} records can be read; the first: {mine[0]['detail']}")
+    for row in (rows[i] for i in splits["medqa_test"]):
+        if "reason" in row:
+            where = f"{row['source']}, record {row['row']}: {row.get('detail', row['reason'])}"
+            raise UserError(f"{where}; a test set is used whole or not at all: mend the file")
+    for split, kept in splits.items():
+        if not kept:
+            reasons = Counter(drop["reason"] for dropped in steps.values() for drop in dropped.values())
+            raise UserError(
+                f"{split}.jsonl would be empty: {len(rows)} records were read, dropped were {dict(reasons)}"
+            )
 
 
 if __name__ == "__main__":
-    run(main, sections=("data.prepare",), paths=(paths.RAW, paths.PREPARED, paths.METRICS / "data.json"))
+    run(
+        main,
+        sections=("data.prepare",),
+        paths=(paths.RAW, paths.PREPARED, paths.METRICS / "data.json", paths.PLOTS / "data", paths.CARD),
+    )

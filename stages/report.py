@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from stages.lib import drawing, paths
+from stages.lib.data_schema import Data
 from stages.lib.files import read_json, read_jsonl, read_text, write_text
 from stages.lib.page import page
 from stages.lib.results import results_markdown, results_rows
-from stages.lib.schema import Data, Export, Model, Train
+from stages.lib.schema import Export, Model, Train
 from stages.lib.stage import run
 
 
@@ -20,6 +21,7 @@ def main(
     seed: int,
     metrics: Path,
     curve: Path,
+    data_plots: Path,
     plots: Path,
     results: Path,
     report: Path,
@@ -39,6 +41,7 @@ def main(
     pictures = {"loss": drawing.loss_curve(read_text(curve)), "models": drawing.compared(evaluations)}
     for name, svg in pictures.items():
         write_text(plots / f"{name}.svg", svg)
+    pictures |= {name: read_text(data_plots / f"{name}.svg") for name in ("funnel", "lengths")}
     write_text(results, results_markdown(rows, what, data.synthetic))
     answers = {name: [r for _, r in read_jsonl(metrics / "predictions" / f"{name}.jsonl")] for name in models}
     shown = [name for name in ("base", "tuned", export.types[0]) if name in answers]
@@ -53,6 +56,7 @@ if __name__ == "__main__":
         paths=(
             paths.METRICS,
             paths.PLOTS / "train" / "loss.csv",
+            paths.PLOTS / "data",
             paths.PLOTS / "report",
             paths.RESULTS,
             paths.REPORT,

@@ -1,6 +1,7 @@
 """tokenize: dialogues to packed rows of token ids, labels and position ids."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from datasets import Dataset
@@ -13,6 +14,8 @@ from stages.lib.models import load_tokenizer
 from stages.lib.packing import pack
 from stages.lib.stage import run
 
+CHUNK = 2000  # dialogues that are tokenised together, on every core
+
 
 def main(end_token: str, max_length: int, prepared: Path, base: Path, tokenized: Path, metrics_file: Path) -> None:
     """Render, label and pack the train and validation splits into Arrow data sets of `max_length` tokens a row."""
@@ -21,9 +24,10 @@ def main(end_token: str, max_length: int, prepared: Path, base: Path, tokenized:
     with replacing(tokenized) as folder:
         for split in ("train", "validation"):
             conversations = [row for _, row in read_jsonl(prepared / f"{split}.jsonl")]
-            examples = [
-                chat.training_ids(tokenizer, row["messages"], end_token) for row in tqdm(conversations, desc=split)
-            ]
+            examples = []
+            for start in tqdm(range(0, len(conversations), CHUNK), desc=f"{split}, {CHUNK} dialogues a step"):
+                some = [row["messages"] for row in conversations[start : start + CHUNK]]
+                examples += chat.training_examples(tokenizer, some, end_token)
             fitting = [example for example in examples if len(example[0]) <= max_length]
             if not fitting:
                 raise UserError(
@@ -31,14 +35,18 @@ def main(end_token: str, max_length: int, prepared: Path, base: Path, tokenized:
                     f"train.max_length={max_length} tokens; raise it"
                 )
             rows = pack(fitting, max_length, tokenizer.pad_token_id)
-            Dataset.from_list(rows).save_to_disk(folder / split)
+            Dataset.from_dict(rows).save_to_disk(folder / split)
+            tokens = Counter()
+            for row, (ids, _) in zip(conversations, examples, strict=True):
+                tokens[row["source"]] += len(ids) if len(ids) <= max_length else 0
             counts[split] = {
                 "dialogues": len(examples),
                 "too_long": len(examples) - len(fitting),
-                "rows": len(rows),
+                "rows": len(rows["labels"]),
                 "tokens": sum(len(ids) for ids, _ in fitting),
-                "trained_tokens": sum(label != chat.IGNORED for row in rows for label in row["labels"]),
-                "fill": sum(len(ids) for ids, _ in fitting) / (len(rows) * max_length),
+                "trained_tokens": int((rows["labels"] != chat.IGNORED).sum()),
+                "fill": sum(len(ids) for ids, _ in fitting) / rows["labels"].size,
+                "tokens_by_source": dict(tokens),
             }
             logging.info("%s: %s", split, counts[split])
     write_json(metrics_file, counts)

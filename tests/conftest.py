@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stages.lib.base_model import from_scratch, install_template
+from stages.lib.data_schema import Prepare
 from stages.lib.files import write_jsonl
 from stages.lib.sample import dialogues
 from stages.lib.schema import Lora, Scratch, Template, Train
@@ -37,6 +38,7 @@ def conversations(count: int) -> list[dict]:
     return [
         {
             "id": str(i),
+            "source": "sample",
             "messages": [
                 {"role": "system", "content": d["instruction"]},
                 {"role": "user", "content": d["input"]},
@@ -45,6 +47,12 @@ def conversations(count: int) -> list[dict]:
         }
         for i, d in enumerate(dialogues(ROOT / "data/sample", count, seed=7))
     ]
+
+
+def prepare_settings(**changes) -> Prepare:
+    """conf/data/prepare.yaml with changes."""
+    read = OmegaConf.load(ROOT / "conf/data/prepare.yaml").prepare
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Prepare), read, changes))
 
 
 def train_settings(**changes) -> Train:

@@ -1,32 +1,35 @@
 """fetch and prepare: what goes in, what comes out, and what is refused."""
 
+import hashlib
 import json
-from dataclasses import replace
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, prepare_settings
+from lib.hub import COMMIT, serving
 from stages import fetch, prepare
-from stages.lib.deduplicate import near_duplicates
+from stages.lib import show
+from stages.lib.data_schema import Source
 from stages.lib.errors import UserError
-from stages.lib.files import read_json, read_jsonl, sha256
-from stages.lib.normalise import normalise
-from stages.lib.records import read_dialogues, read_questions
+from stages.lib.files import read_json, read_jsonl, sha256, write_json
 from stages.lib.sample import dialogues, questions
-from stages.lib.schema import Data, Prepare, Source
-from stages.lib.split import content_hash, split_of
 
-SETTINGS = Prepare(keep_instruction=False, min_words=2, ngram=3, threshold=0.8, num_perm=128, validation=0.1, test=0.1)
-NASTY = [
-    "  a\u00a0\u2003b\r\nc ",
-    "e\u0301t\u00e9",
-    "zero\u200bwidth\ufeff",
-    "x\n \n\n \ny",
-    "tab\tbell\x07",
-    "\u2028line",
-    "👩‍⚕️",
-    "",
-]
+SETTINGS = prepare_settings(validation=0.1, test=0.1, decontaminate=60)  # the sample's wording repeats itself
+HELD = {"chatdoctor": "dialogues", "medqa_train": "train_questions", "medqa_test": "test_questions"}
+OUTS = ("train", "validation", "test", "medqa_test", "dropped")
+
+
+def source(name, **changes):
+    plain = {"kind": "file", "repo": "", "revision": "", "path": "", "sha256": "", "licence": "", "count": 0}
+    about = {"name": name, "records": HELD[name], "format": "json" if name == "chatdoctor" else "jsonl", "columns": {}}
+    return Source(**about | plain | changes)
 
 
 def raw_folder(folder, talks, train, test):
@@ -34,6 +37,8 @@ def raw_folder(folder, talks, train, test):
     (folder / "chatdoctor.json").write_text(json.dumps(talks, indent=1))
     for name, rows in (("medqa_train", train), ("medqa_test", test)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [(source(name), f"{name}.{source(name).format}") for name in HELD]
+    write_json(folder / "sources.json", [vars(s) | {"file": f, "sha256": sha256(folder / f)} for s, f in files])
     return folder
 
 
@@ -43,164 +48,239 @@ def corpus():
     return dialogues(ROOT / "data/sample", 200, seed=4), asked[:40], asked[40:]
 
 
-def run_prepare(folder, *parts):
-    prepare.main(SETTINGS, raw_folder(folder / "raw", *parts), folder / "prepared", folder / "data.json")
-    names = ("train", "validation", "test", "medqa_test", "dropped")
-    return {name: [row for _, row in read_jsonl(folder / f"prepared/{name}.jsonl")] for name in names}
+def outs(folder):
+    return (folder / "prepared", folder / "data.json", folder / "plots", folder / "CARD.md")
+
+
+def run_prepare(folder, *parts, settings=SETTINGS):
+    prepare.main(settings, raw_folder(folder / "raw", *parts), *outs(folder))
+    return {name: [row for _, row in read_jsonl(folder / f"prepared/{name}.jsonl")] for name in OUTS}
 
 
 def test_every_record_is_kept_once_or_dropped_with_its_reason(corpus, tmp_path):
     talks, train, test = corpus
     near = talks[1] | {"output": talks[1]["output"] + " Rest."}
     copy = talks[2] | {"input": talks[2]["input"].upper()}
-    out = run_prepare(tmp_path, [*talks, near, copy, talks[0] | {"output": "Ok"}], [*train, test[0]], test)
-    assert [(row["source"], row["reason"], row.get("duplicate_of", {}).get("row")) for row in out["dropped"]] == [
-        ("chatdoctor", "near_duplicate", 2),
-        ("chatdoctor", "exact_duplicate", 3),
-        ("chatdoctor", "too_short", None),
-        ("medqa_train", "exact_duplicate", 1),
+    bad = [talks[0] | {"output": "Ok"}, talks[0] | {"output": 3}, {"input": "x"}]
+    out = run_prepare(tmp_path, [*talks, near, copy, *bad], [*train, test[0]], test)
+    found = [(row["source"], row["row"], row["step"], row["reason"]) for row in out["dropped"]]
+    assert found == [
+        ("chatdoctor", 2, "near_duplicates", "near_duplicate"),
+        ("chatdoctor", 202, "exact_duplicates", "exact_duplicate"),
+        ("chatdoctor", 203, "quality", "too_short"),
+        ("chatdoctor", 204, "read", "malformed"),
+        ("chatdoctor", 205, "read", "malformed"),
+        ("medqa_train", 41, "decontaminate", "contaminated_medqa_test"),
     ]
+    assert [row["duplicate_of"]["row"] for row in out["dropped"][:2]] == [201, 3]
+    assert "`output` is int" in out["dropped"][3]["detail"] and talks[0]["input"][:99] in out["dropped"][3]["content"]
     assert len(out["medqa_test"]) == len(test)
     kept = [row for name in ("train", "validation", "test") for row in out[name]]
     assert len(kept) == len(talks) + len(train)
     assert len({row["id"] for row in kept}) == len(kept)
     assert all(row["source"] != "medqa_train" for name in ("validation", "test") for row in out[name])
-    counts = read_json(tmp_path / "data.json")
-    assert counts["chatdoctor"] == {"read": 203, "exact_duplicate": 1, "near_duplicate": 1, "too_short": 1, "kept": 200}
 
 
-def test_the_instruction_is_a_system_message_only_where_asked_for(corpus, tmp_path):
-    roles = {}
-    for keep in (False, True):
-        settings = replace(SETTINGS, keep_instruction=keep)
-        prepare.main(settings, raw_folder(tmp_path / "raw", *corpus), tmp_path / "prepared", tmp_path / "data.json")
-        _, row = next(read_jsonl(tmp_path / "prepared/test.jsonl"))
-        roles[keep] = [message["role"] for message in row["messages"]]
-    assert roles == {False: ["user", "assistant"], True: ["system", "user", "assistant"]}
-
-
-def test_adding_rows_moves_none_between_splits(corpus, tmp_path):
+def test_the_figures_are_those_of_the_files(corpus, tmp_path):
     talks, train, test = corpus
-    few = run_prepare(tmp_path, talks[:120], train, test)
-    many = run_prepare(tmp_path, talks[120:] + talks[:120], train, test)
-    for name in ("train", "validation", "test"):
-        assert {row["id"] for row in few[name]} <= {row["id"] for row in many[name]}
+    out = run_prepare(tmp_path, [*talks, talks[0], {}], train, test, settings=prepare_settings())
+    metrics = read_json(tmp_path / "data.json")
+    assert metrics["read"] == len(talks) + 2 + len(train) + len(test)
+    assert metrics["kept"] == sum(len(out[name]) for name in OUTS if name != "dropped")
+    assert sum(metrics["dropped"].values()) == len(out["dropped"]) == metrics["read"] - metrics["kept"]
+    for name, found in metrics["sources"].items():
+        assert sum(row["source"] == name for row in out["dropped"]) == found["read"] - found["kept"]
+        assert sum(found["splits"].values()) == found["kept"]
+        left = found["read"]
+        for step in found["steps"].values():
+            assert step["in"] == left
+            left = step["out"] = step["in"] - sum(n for key, n in step.items() if key not in ("in", "out"))
+        assert left == found["kept"]
+    for name, split in metrics["splits"].items():
+        assert split["rows"] == len(out[name])
+    answers = [len(m["content"].split()) for row in out["train"] for m in row["messages"] if m["role"] == "assistant"]
+    assert metrics["splits"]["train"]["answer_words"] == sum(answers)
+    card = (tmp_path / "CARD.md").read_text()
+    for s in read_json(tmp_path / "raw/sources.json"):
+        assert s["sha256"] in card
+    assert f"| chatdoctor | {len(talks) + 2} | −1 | 0 | −1 |" in card
+    assert (tmp_path / "plots/funnel.svg").read_text().count("<svg") == 1
+    assert (tmp_path / "plots/lengths.svg").read_text().count("<svg") == 1
 
 
-def test_split_shares():
-    splits = [split_of(content_hash(str(i)), 0.05, 0.05) for i in range(20000)]
-    assert abs(splits.count("test") / 20000 - 0.05) < 0.006
-    assert abs(splits.count("validation") / 20000 - 0.05) < 0.006
+def test_two_runs_give_the_same_bytes(corpus, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run_prepare(tmp_path / name, *corpus)
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert len(files) == 4 + len(OUTS) + 4
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
-def test_near_duplicates_against_planted_truth():
-    import random
+def test_many_records_on_every_core_give_what_one_process_gives(corpus, tmp_path, monkeypatch):
+    from stages.lib import parallel
 
-    draw = random.Random(1)
-    words = [f"w{i}" for i in range(400)]
-    texts = [" ".join(draw.choices(words, k=40)) for _ in range(300)]
-    planted = {}
-    for i in range(0, 60, 3):
-        planted[len(texts)] = i
-        texts.append(texts[i] + " extra")
-    changed = texts[0].split()
-    changed[::4] = ["other"] * 10  # a quarter of the words: far below the threshold
-    texts.append(" ".join(changed))
-    assert near_duplicates(texts, ngram=3, threshold=0.8, num_perm=128) == planted
+    one = run_prepare(tmp_path, *corpus)
+    monkeypatch.setattr(parallel, "CHUNK", 16)
+    assert run_prepare(tmp_path, *corpus) == one
 
 
-@pytest.mark.parametrize("text", NASTY)
-def test_normalise_is_idempotent_and_leaves_no_odd_space(text):
-    once = normalise(text)
-    assert normalise(once) == once
-    assert once == once.strip()
-    assert not set(once) & set("\u00a0\u2003\u200b\ufeff\u2028\t\r\x07")
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"  # a zombie is dead
+    except FileNotFoundError:
+        return False
 
 
-def test_normalise_keeps_what_is_text():
-    assert normalise("e\u0301te\u0301  39.5 °C\r\n\r\n\r\nok") == "été 39.5 °C\n\nok"
+def test_a_killed_prepare_leaves_nothing_half_written_and_no_worker(corpus, tmp_path):
+    talks, train, test = corpus
+    raw_folder(tmp_path / "raw", talks * 50, train, test)
+    code = f"""
+import pickle, sys
+sys.path.insert(0, {str(ROOT)!r})
+from stages import prepare
+prepare.main(*pickle.load(open("arguments", "rb")))
+"""
+    (tmp_path / "arguments").write_bytes(pickle.dumps((SETTINGS, Path("raw"), *outs(Path()))))
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, process_group=0)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(workers := children.read_text().split()) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["arguments", "raw"]
+    deadline = time.monotonic() + 20
+    while any(runs(pid) for pid in workers):
+        assert time.monotonic() < deadline, f"workers {workers} outlive their stage"
+        time.sleep(0.2)
 
 
-GOOD = {"question": "Q?", "options": {"A": "a", "B": "b", "C": "c", "D": "d"}, "answer_idx": "B", "answer": "b"}
+def test_a_test_set_is_used_whole_or_not_at_all(corpus, tmp_path):
+    talks, train, test = corpus
+    with pytest.raises(UserError, match=r"medqa_test, record 21: .*`answer_idx`"):
+        run_prepare(tmp_path, talks, train, [*test, test[0] | {"answer_idx": "E"}])
+    assert not (tmp_path / "prepared").exists()
+    out = run_prepare(tmp_path, talks, train, [*test, test[0]])  # published with a repetition: so it stays
+    assert len(out["medqa_test"]) == 21
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"options": {"A": "a", "B": "b", "C": "c"}}, "expected exactly A, B, C and D"),
-        ({"options": {"A": "a", "B": "b", "C": "c", "E": "d"}}, "expected exactly A, B, C and D"),
-        ({"options": {"A": "a", "B": "b", "C": "c", "D": ""}}, "not empty"),
-        ({"answer_idx": "E"}, "`answer_idx` is 'E'"),
-        ({"answer": "c"}, "not the text of option B"),
-        ({"question": " "}, "`question` is missing or empty"),
-    ],
-)
-def test_a_bad_question_is_named_with_file_and_line(tmp_path, change, message):
-    path = tmp_path / "medqa_test.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n\n" + json.dumps(GOOD | change) + "\n")
-    with pytest.raises(UserError, match=message) as error:
-        read_questions(path)
-    assert str(error.value).startswith(f"{path}:3:")
+def test_an_empty_split_is_refused(corpus, tmp_path):
+    with pytest.raises(
+        UserError, match=r"train\.jsonl would be empty: 60 records were read, dropped were .*'empty': 39"
+    ):
+        run_prepare(tmp_path, [{"input": "", "output": ""}] * 39, corpus[2][:1], corpus[2])
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('[\n {"input": "a", "output": "b"},\n {"input": "a"}\n]', ":3: record 2 has no `output`"),
-        ('[\n {"input": "a", "output": "b"},\n {"output": "a"}\n]', ":3: record 2 has no `input`"),
-        ('[\n {"input": "a", "output": 3}]', ":2: record 1: `output` is int"),
-        ('[\n {"input": "a" "output": "b"}]', ":2: not valid JSON"),
-        ('{"input": "a"}', "expected a JSON array"),
-        ("[3]", "expected an object"),
-    ],
-)
-def test_a_bad_dialogue_is_named_with_file_and_line(tmp_path, text, message):
-    path = tmp_path / "chatdoctor.json"
-    path.write_text(text)
-    with pytest.raises(UserError) as error:
-        read_dialogues(path)
-    assert message in str(error.value)
+def test_a_source_that_cannot_be_read_is_refused(corpus, tmp_path):
+    talks, train, test = corpus
+    with pytest.raises(UserError, match="chatdoctor: none of 200 records can be read; the first: `output` is missing"):
+        run_prepare(tmp_path, [{"input": row["input"], "answer": row["output"]} for row in talks], train, test)
 
 
-def source(name, **changes):
-    plain = {"kind": "file", "path": "", "sha256": "", "repo": "", "revision": "", "licence": "", "count": 0}
-    return Source(name=name, **plain | changes)
-
-
-def data(*sources):
-    return Data("test", True, None, None, None, list(sources), SETTINGS)
+def test_show_prints_records_and_marks_what_is_trained(corpus, tmp_path, capsys):
+    out = run_prepare(tmp_path, *corpus)
+    show.main([str(tmp_path / "prepared/train.jsonl"), "--n", "2"])
+    printed = capsys.readouterr().out
+    assert "\033[" not in printed
+    first = out["train"][0]
+    trained = " ".join(line[2:] for line in printed.split("\n\n")[0].splitlines() if line.startswith("┃ "))
+    assert trained == f"{first['messages'][-1]['content']} ⏹"
+    assert printed.count("──") == 2
+    assert "\033[32m" in show.shown(first, 80, colour=True)
+    (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(UserError, match=r"other.jsonl:1: no messages, row, source"):
+        show.main([str(tmp_path / "other.jsonl")])
 
 
 def test_fetch_copies_a_pinned_file_and_refuses_a_changed_one(tmp_path):
     mine = tmp_path / "mine.json"
     mine.write_text("[]")
     pinned = source("chatdoctor", path=str(mine), sha256=sha256(mine))
-    fetch.main(data(pinned), 1, ROOT / "data/sample", tmp_path / "raw")
+    fetch.main([pinned], 1, ROOT / "data/sample", tmp_path / "raw")
     assert (tmp_path / "raw/chatdoctor.json").read_text() == "[]"
+    (said,) = read_json(tmp_path / "raw/sources.json")
+    assert (said["file"], said["sha256"], said["bytes"]) == ("chatdoctor.json", sha256(mine), 2)
+    assert said["path"] == "mine.json"  # not where it lay
     mine.write_text("[1]")
-    with pytest.raises(UserError, match=f"{sha256(mine)}, expected {pinned.sha256}"):
-        fetch.main(data(pinned), 1, ROOT / "data/sample", tmp_path / "again")
+    with pytest.raises(UserError, match=f"{sha256(mine)}.*{pinned.sha256}|{pinned.sha256}.*{sha256(mine)}"):
+        fetch.main([pinned], 1, ROOT / "data/sample", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"path": "/no/such/file.json"}, "/no/such/file.json is no file"),
+        ({"path": "/no/such/file.json", "sha256": "0" * 64}, "/no/such/file.json is no file"),
         ({"path": ""}, "data.chatdoctor is not set"),
-        ({"kind": "hub", "repo": "some/repo"}, "some/repo .* is not there yet"),
+        ({"path": __file__}, "has no sha256 in params.yaml; take it up"),
+        ({"kind": "http", "path": "http://localhost:9/x"}, "an http source needs a sha256"),
     ],
 )
-def test_fetch_checks_every_source_before_it_writes(tmp_path, changes, message):
+def test_fetch_brings_every_source_before_it_writes(tmp_path, changes, message):
     sampled = source("medqa_train", kind="sample", count=4)
     with pytest.raises(UserError, match=message):
-        fetch.main(data(sampled, source("chatdoctor", **changes)), 1, ROOT / "data/sample", tmp_path / "raw")
+        fetch.main([sampled, source("chatdoctor", **changes)], 1, ROOT / "data/sample", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
+FETCH = """
+import pickle, sys
+sys.path.insert(0, sys.argv[1])
+from stages import fetch
+from stages.lib.errors import UserError
+try:
+    fetch.main(*pickle.load(open(sys.argv[2], "rb")))
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("change", ["nothing", "hub hash", "http hash", "unpinned"])
+def test_fetch_from_the_hub_and_the_web(tmp_path, change):
+    """In a process of its own, since huggingface_hub reads its variables when it is imported."""
+    talks, exam = b'[{"input": "a b", "output": "c d"}]', b'{"question": "q"}\n'
+    talks_hash, exam_hash = hashlib.sha256(talks).hexdigest(), hashlib.sha256(exam).hexdigest()
+    wrong = "0" * 64
+    with serving() as server:
+        server.datasets["house/exam"] = {"data/exam.jsonl": exam}
+        server.files["/talks.json"] = talks
+        pin = {"nothing": exam_hash, "hub hash": wrong, "http hash": "", "unpinned": ""}[change]
+        revision = "main" if change == "unpinned" else COMMIT
+        at_hub = {"kind": "hub", "repo": "house/exam", "path": "data/exam.jsonl", "revision": revision, "sha256": pin}
+        on_web = {"kind": "http", "path": f"{server.address}/talks.json"}
+        sources = [
+            source("medqa_test", **at_hub),
+            source("chatdoctor", **on_web, sha256=wrong if change == "http hash" else talks_hash),
+        ]
+        arguments = (sources, 1, ROOT / "data/sample", tmp_path / "raw")
+        (tmp_path / "arguments").write_bytes(pickle.dumps(arguments))
+        where = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "home"), "DVC_ROOT": str(tmp_path)}
+        command = [sys.executable, "-c", FETCH, str(ROOT), str(tmp_path / "arguments")]
+        run = subprocess.run(command, env=os.environ | where, capture_output=True, text=True)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in ("", ".json", ".jsonl")]
+    if change == "nothing":
+        assert run.returncode == 0, run.stderr
+        assert (tmp_path / "raw/medqa_test.jsonl").read_bytes() == exam
+        assert (tmp_path / "raw/chatdoctor.json").read_bytes() == talks
+        told = read_json(tmp_path / "raw/sources.json")
+        assert [(one["name"], one["sha256"]) for one in told] == [("medqa_test", exam_hash), ("chatdoctor", talks_hash)]
+        return
+    said = run.stderr.splitlines()[-1]
+    assert run.returncode == 1 and not (tmp_path / "raw").exists()
+    expected = {"hub hash": (wrong, exam_hash), "http hash": (wrong, talks_hash), "unpinned": ("pins", exam_hash)}
+    assert all(part in said for part in expected[change])
+    refused = {"hub hash": exam, "http hash": talks, "unpinned": b""}[change]
+    assert not [path for path in kept if path.read_bytes() == refused and refused]
+
+
 def test_sampled_test_questions_are_no_training_questions(tmp_path):
-    sources = [source(name, kind="sample", count=30) for name in ("chatdoctor", "medqa_train", "medqa_test")]
-    fetch.main(data(*sources), 1, ROOT / "data/sample", tmp_path)
-    asked = {name: [q.question for q in read_questions(tmp_path / f"medqa_{name}.jsonl")] for name in ("train", "test")}
+    sources = [source(name, kind="sample", count=30) for name in HELD]
+    fetch.main(sources, 1, ROOT / "data/sample", tmp_path / "raw")
+    asked = {
+        name: [row["question"] for _, row in read_jsonl(tmp_path / f"raw/medqa_{name}.jsonl")]
+        for name in ("train", "test")
+    }
     assert len(asked["train"]) == len(asked["test"]) == 30
     assert not set(asked["train"]) & set(asked["test"])

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx2  # huggingface_hub's client
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -40,7 +41,7 @@ def download(hub: Hub, folder: Path) -> None:
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(f"{where} was not found, or HF_TOKEN is missing or not allowed to read it") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{where} could not be downloaded: {reason}; check the network and run again") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)

@@ -1,7 +1,9 @@
 """The chat template: messages to token ids, and the labels that training learns from."""
 
 import re
+from functools import lru_cache
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib.errors import UserError
@@ -10,32 +12,55 @@ IGNORED = -100  # the label that the loss skips
 # Contents are put into the rendered template as numbered placeholders of two private-use characters.
 PLACEHOLDER = "\ue000{}\ue001"
 PLACEHOLDERS = re.compile("\ue000(\\d+)\ue001")
+Layout = list[list[int] | int]
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> list[int]:
     """Token ids of a conversation up to where the assistant speaks next, one BOS at the start."""
-    return [token for ids, _ in _pieces(tokenizer, messages, add_generation_prompt=True) for token in ids]
+    contents = contents_ids(tokenizer, [message["content"] for message in messages])
+    layout = _layout(tokenizer, tokenizer.chat_template, _roles(messages), add_generation_prompt=True)
+    return [token for part in layout for token in (contents[part] if isinstance(part, int) else part)]
 
 
 def content_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of one message's text; whatever it spells, none of them is a control token."""
-    return tokenizer.encode(text.strip(), add_special_tokens=False, split_special_tokens=True)
+    return contents_ids(tokenizer, [text])[0]
 
 
-def training_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict], end_token: str
-) -> tuple[list[int], list[int]]:
-    """Token ids and labels of a conversation, equal in length.
+def contents_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """`content_ids` of many texts at once, on every core."""
+    stripped = [text.strip() for text in texts]
+    options = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}
+    return tokenizer(stripped, **options, verbose=False)["input_ids"]
+
+
+def training_examples(
+    tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict]], end_token: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Token ids and labels (int32, equal in length) of each conversation.
 
     Labels are the ids of each assistant content and of the end token behind it, IGNORED elsewhere: the
     spans come from the tokens' positions, never from a search in the text. Raises UserError where the
     template puts another token than `end_token` behind an answer, or where nothing is left to learn.
     """
     end = tokenizer.convert_tokens_to_ids(end_token)
+    contents = iter(contents_ids(tokenizer, [m["content"] for messages in conversations for m in messages]))
+    examples = []
+    for messages in conversations:
+        said = [next(contents) for _ in messages]
+        layout = _layout(tokenizer, tokenizer.chat_template, _roles(messages), add_generation_prompt=False)
+        examples.append(_example(layout, messages, said, end, end_token))
+    return examples
+
+
+def _example(
+    layout: Layout, messages: list[dict], said: list[list[int]], end: int, end_token: str
+) -> tuple[np.ndarray, np.ndarray]:
     input_ids, labels, answered = [], [], False
-    for ids, message in _pieces(tokenizer, messages, add_generation_prompt=False):
+    for part in layout:
+        ids = said[part] if isinstance(part, int) else part
+        trained = isinstance(part, int) and messages[part]["role"] == "assistant"
         input_ids += ids
-        trained = message is not None and message["role"] == "assistant"
         labels += ids if trained else [IGNORED] * len(ids)
         if answered:
             if ids[:1] != [end]:
@@ -46,29 +71,29 @@ def training_ids(
         answered = trained
     if not any(label != IGNORED for label in labels):
         raise UserError(f"a conversation of {len(messages)} messages has no assistant text to learn from")
-    return input_ids, labels
+    return np.array(input_ids, np.int32), np.array(labels, np.int32)
 
 
-def _pieces(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict], add_generation_prompt: bool
-) -> list[tuple[list[int], dict | None]]:
-    """Token ids of the rendered conversation, cut into the template's own pieces (None) and contents (message).
+def _roles(messages: list[dict]) -> tuple[str, ...]:
+    return tuple(message["role"] for message in messages)
+
+
+@lru_cache(maxsize=256)
+def _layout(
+    tokenizer: PreTrainedTokenizerBase, template: str | None, roles: tuple[str, ...], add_generation_prompt: bool
+) -> Layout:
+    """The rendered conversation: token ids of the template's own pieces, between them the messages' numbers.
 
     Only the template's pieces may become control tokens. A content is plain text whatever it spells: a
     patient who writes <|im_end|> ends no turn. Llama-3's split pattern and the template's trim make the
-    cuts harmless: the ids equal those of the whole text where no content spells a control token.
+    cuts harmless: the ids equal those of the whole text where no content spells a control token. `template`
+    is part of the key of the cache: the tokenizer's own may have been replaced.
     """
-    if tokenizer.chat_template is None:
+    if template is None:
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path} has no chat template; rebuild it with `dvc repro base`"
         )
-    numbered = [message | {"content": PLACEHOLDER.format(i)} for i, message in enumerate(messages)]
+    numbered = [{"role": role, "content": PLACEHOLDER.format(i)} for i, role in enumerate(roles)]
     rendered = tokenizer.apply_chat_template(numbered, tokenize=False, add_generation_prompt=add_generation_prompt)
-    pieces = []
-    for i, part in enumerate(PLACEHOLDERS.split(rendered)):
-        message = messages[int(part)] if i % 2 else None
-        ids = (
-            content_ids(tokenizer, message["content"]) if message else tokenizer.encode(part, add_special_tokens=False)
-        )
-        pieces.append((ids, message))
-    return pieces
+    parts = PLACEHOLDERS.split(rendered)
+    return [int(part) if i % 2 else tokenizer.encode(part, add_special_tokens=False) for i, part in enumerate(parts)]

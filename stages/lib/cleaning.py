@@ -1,74 +1,85 @@
-"""Raw records as rows of messages, and the ones that must go, each with its reason."""
+"""Steps 1 to 3 on each record by itself: normal form, quality, personal data."""
 
-from stages.lib.deduplicate import WORD, exact_duplicates, near_duplicates
-from stages.lib.medqa import answer_text, question_prompt
+from collections import Counter
+
+from stages.lib import quality
+from stages.lib.boilerplate import strip_boilerplate
+from stages.lib.data_schema import Prepare
+from stages.lib.medqa import answer_text, question_prompt, question_text
+from stages.lib.ngrams import Hashes, word_hashes, words
 from stages.lib.normalise import normalise
-from stages.lib.records import Dialogue, Question
-from stages.lib.schema import Prepare
+from stages.lib.personal import mask
+from stages.lib.records import Dialogue, Malformed, Question
 from stages.lib.split import content_hash
 
 
-def clean_dialogues(dialogues: list[Dialogue], keep_instruction: bool) -> list[dict]:
-    """Normalised rows {id, source, row, messages, hash}: user and assistant, behind the instruction as system."""
-    rows = []
-    for d in dialogues:
-        system, user, assistant = normalise(d.instruction), normalise(d.input), normalise(d.output)
-        messages = [{"role": "system", "content": system}] if system and keep_instruction else []
-        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
-        rows.append(_row(d.source, d.row, f"{user}\n{assistant}", messages))
-    return rows
+def clean_chunk(records: list[Dialogue | Question | Malformed], prepare: Prepare) -> tuple[list[dict], Hashes]:
+    """Each record as a row of `clean` with the content hash of its words as `id`, and the words of all rows."""
+    rows = [clean(record, prepare) for record in records]
+    said = [words(text_of(row)) for row in rows]
+    return [row | {"id": content_hash(text)} for row, text in zip(rows, said, strict=True)], word_hashes(said)
 
 
-def clean_questions(questions: list[Question]) -> list[dict]:
-    """Normalised rows; the test's hold question, options and answer too, and the prompt without its answer."""
-    rows = []
-    for q in questions:
-        text, options = normalise(q.question), {letter: normalise(q.options[letter]) for letter in sorted(q.options)}
-        messages = [{"role": "user", "content": question_prompt(text, options)}]
-        if q.source == "medqa_test":
-            extra = {"question": text, "options": options, "answer_idx": q.answer_idx, "meta_info": q.meta_info}
-        else:
-            messages.append({"role": "assistant", "content": answer_text(q.answer_idx, options)})
-            extra = {}
-        rows.append(_row(q.source, q.row, "\n".join([text, *options.values()]), messages) | extra)
-    return rows
+def clean(record: Dialogue | Question | Malformed, prepare: Prepare) -> dict:
+    """A record as a row {source, row, messages, lengths, changes}, with `reason` where it has to go.
+
+    `lengths` are the words of each message; `changes` counts what the steps did, by kind.
+    """
+    if isinstance(record, Malformed):
+        return _row(record, [], {}) | {"reason": "malformed", "detail": record.detail, "content": record.content}
+    return clean_dialogue(record, prepare) if isinstance(record, Dialogue) else clean_question(record)
 
 
-def keep_first(rows: list[dict], prepare: Prepare) -> tuple[list[dict], list[dict]]:
-    """The rows worth keeping, in order, and the dropped ones with `reason` and, for duplicates, `duplicate_of`."""
-    short = {i for i, row in enumerate(rows) if min(map(_words, _texts(row))) < prepare.min_words}
-    dropped = dict.fromkeys(short, ("too_short", None))
-    rest = [i for i in range(len(rows)) if i not in dropped]
-    exact = exact_duplicates([rows[i]["text"] for i in rest])
-    dropped |= {rest[i]: ("exact_duplicate", rest[j]) for i, j in exact.items()}
-    rest = [i for i in rest if i not in dropped]
-    near = near_duplicates([rows[i]["text"] for i in rest], prepare.ngram, prepare.threshold, prepare.num_perm)
-    dropped |= {rest[i]: ("near_duplicate", rest[j]) for i, j in near.items()}
-    kept = [_without_text(row) for i, row in enumerate(rows) if i not in dropped]
-    drops = []
-    for i, (reason, first) in sorted(dropped.items()):
-        row = rows[i]
-        entry = {"source": row["source"], "row": row["row"], "reason": reason, "messages": row["messages"]}
-        if first is not None:
-            entry["duplicate_of"] = {"source": rows[first]["source"], "row": rows[first]["row"]}
-        drops.append(entry)
-    return kept, drops
+def text_of(row: dict) -> str:
+    """Where duplicates and contamination are looked for: what was said, or the question with its options.
+
+    System messages and the constant instruction behind a question's options are left out: everyone shares them.
+    """
+    if "question" in row:
+        return question_text(row["question"], row["options"])
+    return "\n".join(message["content"] for message in row["messages"] if message["role"] != "system")
 
 
-def _row(source: str, number: int, text: str, messages: list[dict]) -> dict:
-    hashed = content_hash(text)
-    return {"id": hashed[:16], "source": source, "row": number, "messages": messages, "hash": hashed, "text": text}
+def clean_dialogue(dialogue: Dialogue, prepare: Prepare) -> dict:
+    """Normalised, its answers stripped of boilerplate, judged, masked."""
+    changes, messages = Counter(), []
+    for message in dialogue.messages:
+        role = message["role"]
+        if role == "system" and not prepare.keep_system:
+            changes["system_left_out"] += 1
+            continue
+        content, steps = normalise(message["content"])
+        changes.update(f"normalised_{step}" for step in steps)
+        if role == "assistant":
+            content, patterns = strip_boilerplate(content, prepare.boilerplate)
+            changes.update(f"boilerplate_{pattern}" for pattern in patterns)
+        messages.append({"role": role, "content": content})
+    reason = quality.defect(messages, prepare.min_words, prepare.max_words, prepare.language)
+    for message in messages:
+        message["content"], found = mask(message["content"])
+        changes.update({f"masked_{kind}": count for kind, count in found.items()})
+    return _row(dialogue, messages, dict(changes)) | ({"reason": reason} if reason else {})
 
 
-def _without_text(row: dict) -> dict:
-    return {key: value for key, value in row.items() if key != "text"}
+def clean_question(question: Question) -> dict:
+    """A question of an exam as prompt and answer; the patient of an exam is nobody, so nothing is masked."""
+    options = {letter: normalise(text)[0] for letter, text in question.options.items()}
+    asked = normalise(question.question)[0]
+    messages = [
+        {"role": "user", "content": question_prompt(asked, options)},
+        {"role": "assistant", "content": answer_text(question.answer_idx, options)},
+    ]
+    extra = {"question": asked, "options": options, "answer_idx": question.answer_idx, "meta_info": question.meta_info}
+    row = _row(question, messages, {}) | extra
+    return row if asked and all(options.values()) else row | {"reason": "empty"}
 
 
-def _texts(row: dict) -> list[str]:
-    """What must have words enough: the user's text, and a doctor's answer (a letter with its option is short)."""
-    roles = ("user", "assistant") if row["source"] == "chatdoctor" else ("user",)
-    return [message["content"] for message in row["messages"] if message["role"] in roles]
-
-
-def _words(text: str) -> int:
-    return len(WORD.findall(text))
+def _row(record: Dialogue | Question | Malformed, messages: list[dict], changes: dict[str, int]) -> dict:
+    lengths = [len(message["content"].split()) for message in messages]
+    return {
+        "source": record.source,
+        "row": record.row,
+        "messages": messages,
+        "lengths": lengths,
+        "changes": changes,
+    }

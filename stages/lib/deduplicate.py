@@ -1,59 +1,77 @@
 """Exact and near-duplicates among texts."""
 
-import re
-from hashlib import blake2b
-
 import numpy as np
-from datasketch import MinHash, MinHashLSH
-from tqdm import tqdm
+from rensa import RMinHash, RMinHashLSH
 
-from stages.lib.split import content_hash
+from stages.lib.ngrams import Hashes, ngrams, select
 
-WORD = re.compile(r"\w+")
+SEED = 1  # of the MinHash permutations
 
 
-def exact_duplicates(texts: list[str]) -> dict[int, int]:
-    """Index of each repeated text -> index of its first occurrence; case does not count."""
+def exact_duplicates(keys: list[str]) -> dict[int, int]:
+    """Index of each repeated key -> index of its first occurrence."""
     first: dict[str, int] = {}
-    duplicates = {}
-    for i, text in enumerate(texts):
-        kept = first.setdefault(content_hash(text), i)
-        if kept != i:
-            duplicates[i] = kept
-    return duplicates
+    return {i: first[key] for i, key in enumerate(keys) if first.setdefault(key, i) != i}
 
 
-def near_duplicates(texts: list[str], ngram: int, threshold: float, num_perm: int) -> dict[int, int]:
-    """Index of each text that is a near-duplicate of an earlier kept one -> index of that one.
+def near_duplicates(hashes: Hashes, ngram: int, threshold: float, bands: int, band_rows: int) -> list[list[int]]:
+    """Clusters of two or more texts, connected by pairs whose Jaccard similarity reaches the threshold.
 
-    MinHash LSH (Broder 1997) proposes candidates, the true Jaccard similarity of the word n-grams decides,
-    so no text is dropped for an accident of hashing. The first of a cluster is kept.
+    MinHash LSH (Broder 1997; Leskovec et al., Mining of Massive
+    Datasets, ch. 3) proposes pairs, the true similarity of the sets of word n-grams decides, so no text is
+    dropped for an accident of hashing.
     """
-    index = MinHashLSH(threshold=threshold, num_perm=num_perm)
-    kept: dict[int, np.ndarray] = {}
-    duplicates = {}
-    for i, text in enumerate(tqdm(texts, desc="near-duplicates")):
-        shingles = _shingles(text, ngram)
-        sketch = MinHash(num_perm=num_perm, hashfunc=int)
-        sketch.update_batch(shingles.tolist())
-        alike = [j for j in sorted(index.query(sketch)) if _jaccard(shingles, kept[j]) >= threshold]
-        if alike:
-            duplicates[i] = alike[0]
-        else:
-            kept[i] = shingles
-            index.insert(i, sketch)
-    return duplicates
+    grams = ngrams(hashes, ngram)
+    proposed = _proposed(grams, bands, band_rows)
+    sets: dict[int, frozenset] = {}
+    parent = list(range(len(grams.starts) - 1))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    def near(i: int, j: int) -> bool:
+        a, b = (sets.setdefault(k, sets.get(k) or frozenset(grams.of(k).tolist())) for k in (i, j))
+        small, large = sorted((len(a), len(b)))
+        return small >= threshold * large and len(a & b) >= threshold * len(a | b)
+
+    for bucket in proposed:
+        seen: dict[int, list[int]] = {}  # members by cluster: a text is compared with a cluster until it is in it
+        for j in bucket:
+            for members in list(seen.values()):
+                if root(members[0]) != root(j) and any(near(i, j) for i in members):
+                    parent[max(root(members[0]), root(j))] = min(root(members[0]), root(j))
+            seen.setdefault(root(j), []).append(j)
+    clusters: dict[int, list[int]] = {}
+    for i in sorted({i for bucket in proposed for i in bucket}):
+        clusters.setdefault(root(i), []).append(i)
+    return [members for members in clusters.values() if len(members) > 1]
 
 
-def _shingles(text: str, ngram: int) -> np.ndarray:
-    """Sorted 32-bit hashes of the distinct word n-grams; a shorter text is one n-gram."""
-    words = WORD.findall(text.casefold())
-    grams = {" ".join(words[i : i + ngram]) for i in range(max(1, len(words) - ngram + 1))}
-    return np.unique(
-        np.array([int.from_bytes(blake2b(g.encode(), digest_size=4).digest(), "big") for g in grams], np.uint32)
+def _proposed(grams: Hashes, bands: int, band_rows: int) -> list[tuple[int, ...]]:
+    """Groups of texts that agree in a whole band of their signatures, each group once."""
+    filled = np.flatnonzero(np.diff(grams.starts))
+    if len(filled) < 2:
+        return []
+    index = RMinHashLSH(threshold=0.5, num_perm=bands * band_rows, num_bands=bands)
+    flags = index.query_duplicate_flags_matrix_one_shot(_signatures(select(grams, filled), bands * band_rows))
+    flagged = filled[np.asarray(flags, bool)]
+    if len(flagged) == 0:
+        return []
+    signatures = np.array(_signatures(select(grams, flagged), bands * band_rows).to_rows(), np.uint32)
+    groups = set()
+    for band in np.split(signatures, bands, axis=1):
+        _, group = np.unique(np.ascontiguousarray(band).view(f"V{band_rows * 4}").ravel(), return_inverse=True)
+        order = np.argsort(group, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+            if len(members) > 1:
+                groups.add(tuple(flagged[members].tolist()))
+    return sorted(groups)
+
+
+def _signatures(grams: Hashes, num_perm: int):
+    return RMinHash.digest_matrix_from_flat_token_hashes(
+        np.ascontiguousarray(grams.flat), grams.starts.astype(np.uint64), num_perm=num_perm, seed=SEED
     )
-
-
-def _jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    shared = len(np.intersect1d(a, b, assume_unique=True))
-    return shared / (len(a) + len(b) - shared)

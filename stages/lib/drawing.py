@@ -24,7 +24,7 @@ def loss_curve(table: str) -> str:
             axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker)
     axes.set(xlabel="optimiser step", ylabel="loss per trained token (nats)")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def compared(evaluations: list[dict]) -> str:
@@ -50,10 +50,11 @@ def compared(evaluations: list[dict]) -> str:
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
     row[0].invert_yaxis()
-    return _svg(figure)
+    return as_svg(figure)
 
 
-def _svg(figure) -> str:
+def as_svg(figure) -> str:
+    """A figure as SVG text without a date; the figure is closed."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     out = io.StringIO()

@@ -43,6 +43,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def copy_verified(path: Path, target: Path, sha256: str) -> str:
+    """Copy a file and return its SHA-256; with `sha256` given, only a file of that hash becomes `target`.
+
+    Raises UserError with both hashes, the target being as it was; or where the file cannot be read or written.
+    """
+    digest = hashlib.sha256()
+    try:
+        with replacing(target) as temporary:
+            with path.open("rb") as source, temporary.open("wb") as copy:
+                while block := source.read(1 << 20):
+                    digest.update(block)
+                    copy.write(block)
+            found = digest.hexdigest()
+            if sha256 and found != sha256:
+                raise UserError(f"{path} has sha256 {found}, expected {sha256}")
+    except OSError as error:
+        raise UserError(f"{path} not copied to {target}: {error}; mend that and run again") from error
+    return found
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends."""
     with replacing(path) as temporary:

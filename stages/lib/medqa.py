@@ -9,10 +9,14 @@ LETTERS = ("A", "B", "C", "D")
 INSTRUCTION = "Answer with the letter of the correct option."
 
 
+def question_text(question: str, options: dict[str, str]) -> str:
+    """The question and one option a line."""
+    return "\n".join([question, *(f"{letter}. {options[letter]}" for letter in LETTERS)])
+
+
 def question_prompt(question: str, options: dict[str, str]) -> str:
-    """The user's text: question, one option a line, what to answer with."""
-    listed = (f"{letter}. {options[letter]}" for letter in LETTERS)
-    return "\n".join([question, *listed, INSTRUCTION])
+    """The user's text: question, options, what to answer with."""
+    return f"{question_text(question, options)}\n{INSTRUCTION}"
 
 
 def answer_text(answer_idx: str, options: dict[str, str]) -> str:

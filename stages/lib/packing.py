@@ -2,16 +2,19 @@
 
 import bisect
 
+import numpy as np
+
 from stages.lib.chat import IGNORED
 
 
-def pack(examples: list[tuple[list[int], list[int]]], max_length: int, pad: int) -> list[dict[str, list[int]]]:
+def pack(examples: list[tuple[np.ndarray, np.ndarray]], max_length: int, pad: int) -> dict[str, np.ndarray]:
     """Best-fit decreasing packing of (input_ids, labels) into rows of exactly `max_length` tokens.
 
-    Each row has input_ids, labels and position_ids. position_ids restart at 0 with each document, and once
-    more with the padding at the end: that is what keeps documents from attending to each other. The first
-    label of a document is IGNORED, since the token before it belongs to another one. No document is cut;
-    each must fit. Rows stand in the order of their first document, so the order of the data survives.
+    Returns input_ids, labels and position_ids, each int32 of shape (rows, max_length). position_ids restart
+    at 0 with each document, and once more with the padding at the end: that is what keeps documents from
+    attending to each other. The first label of a document is IGNORED, since the token before it belongs to
+    another one. No document is cut; each must fit. Rows stand in the order of their first document, so the
+    order of the data survives.
     """
     by_length = sorted(range(len(examples)), key=lambda i: (-len(examples[i][0]), i))
     rows: list[list[int]] = []
@@ -26,17 +29,20 @@ def pack(examples: list[tuple[list[int], list[int]]], max_length: int, pad: int)
             free, row = open_rows.pop(at)
             rows[row].append(i)
         bisect.insort(open_rows, (free - length, row))
-    return [_row([examples[i] for i in sorted(members)], max_length, pad) for members in sorted(rows, key=min)]
+    return _filled([sorted(members) for members in sorted(rows, key=min)], examples, max_length, pad)
 
 
-def _row(examples: list[tuple[list[int], list[int]]], max_length: int, pad: int) -> dict[str, list[int]]:
-    row = {"input_ids": [], "labels": [], "position_ids": []}
-    for input_ids, labels in examples:
-        row["input_ids"] += input_ids
-        row["labels"] += [IGNORED, *labels[1:]]
-        row["position_ids"] += range(len(input_ids))
-    padding = max_length - len(row["input_ids"])
-    row["input_ids"] += [pad] * padding
-    row["labels"] += [IGNORED] * padding
-    row["position_ids"] += range(padding)
-    return row
+def _filled(rows: list[list[int]], examples: list, max_length: int, pad: int) -> dict[str, np.ndarray]:
+    shape = (len(rows), max_length)
+    input_ids, labels = np.full(shape, pad, np.int32), np.full(shape, IGNORED, np.int32)
+    position_ids = np.zeros(shape, np.int32)
+    for row, members in enumerate(rows):
+        at = 0
+        for ids, targets in (examples[i] for i in members):
+            end = at + len(ids)
+            input_ids[row, at:end] = ids
+            labels[row, at + 1 : end] = targets[1:]
+            position_ids[row, at:end] = np.arange(len(ids))
+            at = end
+        position_ids[row, at:] = np.arange(max_length - at)
+    return {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}

@@ -5,6 +5,7 @@ from pathlib import Path
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
 CONFIG_MARKER = Path("data/config.checked")
+CARD = Path("data/CARD.md")
 SAMPLE = Path("data/sample")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")

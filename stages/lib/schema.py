@@ -3,51 +3,8 @@
 from dataclasses import dataclass
 
 from stages.lib.checks import at_least, check, one_of, positive
+from stages.lib.data_schema import Data
 from stages.lib.quant_types import QUANT_TYPES
-
-
-@dataclass
-class Source:
-    name: str
-    kind: str
-    path: str
-    sha256: str
-    repo: str
-    revision: str
-    licence: str
-    count: int
-
-    def __post_init__(self) -> None:
-        one_of("data.sources[].name", self.name, ("chatdoctor", "medqa_train", "medqa_test"))
-        one_of("data.sources[].kind", self.kind, ("sample", "file", "hub"))
-
-
-@dataclass
-class Prepare:
-    keep_instruction: bool
-    min_words: int
-    ngram: int
-    threshold: float
-    num_perm: int
-    validation: float
-    test: float
-
-    def __post_init__(self) -> None:
-        at_least("data.prepare", self, min_words=1, ngram=1, num_perm=16)
-        check("data.prepare.threshold", self.threshold, 0 < self.threshold <= 1, "above 0, at most 1")
-        check("data.prepare.validation", self.validation, 0 < self.validation < 0.5, "between 0 and 0.5")
-        check("data.prepare.test", self.test, 0 < self.test < 0.5, "between 0 and 0.5")
-
-
-@dataclass
-class Data:
-    name: str
-    synthetic: bool
-    chatdoctor: str | None
-    medqa_train: str | None
-    medqa_test: str | None
-    sources: list[Source]
-    prepare: Prepare
 
 
 @dataclass

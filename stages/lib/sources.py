@@ -1,57 +1,97 @@
-"""Bring the raw files of each kind of source into data/raw."""
+"""Bring the raw file of each kind of source into data/raw."""
 
 import os
-import shutil
+import re
 from pathlib import Path
 
-from stages.lib import sample
+from stages.lib import download, sample
+from stages.lib.data_schema import Source
 from stages.lib.errors import UserError
-from stages.lib.files import replacing, sha256, write_json, write_jsonl
-from stages.lib.schema import Source
+from stages.lib.files import copy_verified, sha256, write_json, write_jsonl
 
-FILES = {"chatdoctor": "chatdoctor.json", "medqa_train": "medqa_train.jsonl", "medqa_test": "medqa_test.jsonl"}
+DOWNLOADS = ".downloads"  # of http sources, by hash; may be deleted at any time
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def located(source: Source) -> Path:
-    """Where a source of kind `file` lies; relative paths start at the main checkout.
+def raw_file(source: Source, raw: Path) -> Path:
+    """Where a source lies in data/raw."""
+    return raw / f"{source.name}.{source.format}"
 
-    Raises UserError where there is none or where its bytes are not those of the composed configuration.
+
+def brought(source: Source) -> Path:
+    """A file, http or hub source on this machine, downloaded where it must be; its bytes are not checked yet.
+
+    Raises UserError where it cannot be had.
     """
-    compose = f"dvc exp run -S data=local -S data.{source.name}=PATH"
+    if source.kind == "file":
+        return _local(source)
+    if source.kind == "http":
+        if not source.sha256:
+            raise UserError(f"data.sources[{source.name}]: an http source needs a sha256 of 64 hex digits, got none")
+        return download.from_http(source.path, source.sha256, _checkout() / DOWNLOADS)
+    return download.from_hub(source.repo, source.revision, source.path)
+
+
+def keep(source: Source, found: Path, raw: Path) -> str:
+    """Copy a source's file into data/raw, its SHA-256 checked on the way; returns that.
+
+    A hub file that differs from its pin is removed from the hub's cache too. Raises UserError with both hashes;
+    and where nothing pins a source, with the hash that would.
+    """
+    if source.kind == "hub" and not source.sha256 and not COMMIT.fullmatch(source.revision):
+        raise UserError(
+            f"data.sources[{source.name}]: neither sha256 nor a commit pins {source.repo}, {source.path}; the file of "
+            f"{source.revision!r} has sha256 {sha256(found)} today: if you trust it, write that in conf/data/"
+        )
+    try:
+        return copy_verified(found, raw_file(source, raw), source.sha256)
+    except UserError as error:
+        if source.kind == "hub" and found.is_file() and sha256(found) != source.sha256:
+            download.discard(found)
+        hint = f"; if the change is meant, take it up with `{_compose(source, source.path)}`"
+        raise UserError(f"data.sources[{source.name}]: {error}{hint if source.kind == 'file' else ''}") from error
+
+
+def generate(sources: list[Source], tables: Path, seed: int, raw: Path) -> None:
+    """Write the generated sources; the questions come from one draw, so that train and test share none."""
+    questions = [source for source in sources if source.records != "dialogues"]
+    drawn = sample.questions(tables, sum(source.count for source in questions), seed) if questions else []
+    for source in sources:
+        if source.records == "dialogues":
+            write_json(raw_file(source, raw), sample.dialogues(tables, source.count, seed))
+        else:
+            write_jsonl(raw_file(source, raw), drawn[: source.count])
+            drawn = drawn[source.count :]
+
+
+def described(source: Source, raw: Path) -> dict:
+    """What data/raw/sources.json says of a source; of a file of the user's own the name, not where it lay."""
+    path = raw_file(source, raw)
+    return vars(source) | {
+        "path": Path(source.path).name if source.kind == "file" else source.path,
+        "file": path.name,
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+    }
+
+
+def _local(source: Source) -> Path:
+    compose = _compose(source, "PATH")
     if not source.path:
         raise UserError(f"data.{source.name} is not set; name the file with `{compose}`")
-    path = Path(os.environ.get("DVC_ROOT", ".")) / Path(source.path).expanduser()
+    path = _checkout() / Path(source.path).expanduser()
     if not path.is_file():
         raise UserError(f"data.{source.name}: {source.path} is no file; name it with `{compose}`")
-    found = sha256(path)
-    if found != source.sha256:
-        raise UserError(
-            f"data.{source.name}: {source.path} has sha256 {found}, expected {source.sha256 or 'none'}; "
-            f"nothing was kept. If the change is meant, take it up with `{compose}`"
-        )
+    if not source.sha256:
+        mend = f"`{compose}`, or `sha256: {sha256(path)}` at that source in conf/data/"
+        raise UserError(f"data.{source.name}: {source.path} has no sha256 in params.yaml; take it up with {mend}")
     return path
 
 
-def refuse_hub(source: Source) -> None:
-    """Downloading from the hub is not there yet."""
-    raise UserError(
-        f"data.{source.name}: downloading {source.repo} at {source.revision} ({source.path}) is not there yet; "
-        "fetch that file by other means and use `dvc exp run -S data=local ...`"
-    )
+def _compose(source: Source, path: str) -> str:
+    return f"dvc exp run -S data=local -S data.{source.name}={path}"
 
 
-def copy(path: Path, target: Path) -> None:
-    """Copy a file so that the target appears whole."""
-    with replacing(target) as temporary:
-        shutil.copyfile(path, temporary)
-
-
-def generate(counts: dict[str, int], tables: Path, seed: int, raw: Path) -> None:
-    """Write the generated sources; the questions come from one draw, so that train and test share none."""
-    if count := counts.get("chatdoctor"):
-        write_json(raw / FILES["chatdoctor"], sample.dialogues(tables, count, seed))
-    train, test = counts.get("medqa_train", 0), counts.get("medqa_test", 0)
-    if train + test:
-        questions = sample.questions(tables, train + test, seed)
-        write_jsonl(raw / FILES["medqa_train"], questions[:train])
-        write_jsonl(raw / FILES["medqa_test"], questions[train:])
+def _checkout() -> Path:
+    """The main checkout: a queued experiment runs in a temporary one."""
+    return Path(os.environ.get("DVC_ROOT", "."))

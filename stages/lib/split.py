@@ -3,9 +3,9 @@
 import hashlib
 
 
-def content_hash(text: str) -> str:
-    """SHA-256 of a text without regard to case, in hex."""
-    return hashlib.sha256(text.casefold().encode()).hexdigest()
+def content_hash(words: list[str]) -> str:
+    """SHA-256 of a text's words, in hex."""
+    return hashlib.sha256(" ".join(words).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def split_of(hashed: str, validation: float, test: float) -> str:

@@ -2,10 +2,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.utils.hydra import compose_and_dump
+from dvc.utils.serialize import dumps_yaml
 from omegaconf import OmegaConf
 
-from conftest import ROOT
+from conftest import ROOT, prepare_settings
 from stages import config as stage
 from stages.lib import config
 from stages.lib.errors import UserError
@@ -115,3 +117,19 @@ def test_broken_yaml_and_no_file(tmp_path):
         config.load(tmp_path / "params.yaml")
     with pytest.raises(UserError, match="no such file"):
         config.load(tmp_path / "none.yaml")
+
+
+def test_params_survive_dvcs_lock_file():
+    """It folds long texts; one that comes back changed would make its stage stale for ever."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for depth in range(6):
+        nested = params
+        for _ in range(depth):
+            nested = {"x": nested}
+        assert yaml.safe_load(dumps_yaml(nested)) == nested
+
+
+@pytest.mark.parametrize("pattern", ["hello", "^(", "^don't", "^“hi”"])
+def test_a_boilerplate_pattern_that_cannot_be_used_is_named(pattern):
+    with pytest.raises(UserError, match=r"data\.prepare\.boilerplate\.mine"):
+        prepare_settings(boilerplate={"mine": pattern})

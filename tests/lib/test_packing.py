@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import numpy as np
 import torch
 from datasets import load_from_disk
 from transformers import default_data_collator
@@ -10,12 +11,13 @@ from stages.lib.packing import pack
 
 
 def examples(lengths):
-    return [([10 * i + j for j in range(n)], [10 * i + j for j in range(n)]) for i, n in enumerate(lengths)]
+    return [(10 * i + np.arange(n, dtype=np.int32),) * 2 for i, n in enumerate(lengths)]
 
 
 def test_every_document_is_in_one_row_whole_and_padding_is_never_trained():
     documents = examples([7, 3, 9, 2, 2, 5, 10, 1])
-    rows = pack(documents, max_length=10, pad=-1)
+    columns = {name: column.tolist() for name, column in pack(documents, max_length=10, pad=-1).items()}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     found = []
     for row in rows:
         assert len(row["input_ids"]) == len(row["labels"]) == len(row["position_ids"]) == 10
@@ -28,7 +30,7 @@ def test_every_document_is_in_one_row_whole_and_padding_is_never_trained():
             else:
                 assert row["labels"][start:stop] == [IGNORED, *ids[1:]]
                 found.append(ids)
-    assert sorted(found) == sorted(ids for ids, _ in documents)
+    assert sorted(found) == sorted(ids.tolist() for ids, _ in documents)
     assert len(rows) == 4  # 39 tokens: no packing into rows of 10 needs fewer
 
 

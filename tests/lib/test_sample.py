@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from datasketch import MinHash, MinHashLSH
 
-from stages.lib import sample
+from stages.lib import deduplicate, sample
 from stages.lib.errors import UserError
+from stages.lib.ngrams import word_hashes, words
 
 TABLES = Path(__file__).parents[2] / "data" / "sample"
 CONDITIONS, PHRASES = sample.read_tables(TABLES)
@@ -35,18 +35,9 @@ def question_text(record: dict) -> str:
 
 
 def near_duplicates(texts: list[str]) -> int:
-    """Count the texts that MinHash on word 3-grams finds at Jaccard 0.8 or more of one kept before."""
-    index, kept, dropped = MinHashLSH(threshold=0.8, num_perm=64), {}, 0
-    for number, text in enumerate(texts):
-        words = text.lower().split()
-        signature = MinHash(num_perm=64)
-        signature.update_batch([" ".join(words[i : i + 3]).encode() for i in range(len(words) - 2)])
-        if any(signature.jaccard(kept[key]) >= 0.8 for key in index.query(signature)):
-            dropped += 1
-        else:
-            index.insert(number, signature)
-            kept[number] = signature
-    return dropped
+    """Count the texts that are near-duplicates of another one, by word 3-grams at Jaccard 0.8."""
+    hashes = word_hashes([words(text) for text in texts])
+    return sum(len(cluster) - 1 for cluster in deduplicate.near_duplicates(hashes, 3, 0.8, bands=20, band_rows=6))
 
 
 def condition_of(record: dict, kind: str) -> dict:

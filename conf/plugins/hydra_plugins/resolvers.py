@@ -28,6 +28,11 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_format(path: str, otherwise: str) -> str:
+    """The format that a file's name ends with; `otherwise` where there is no name yet."""
+    return Path(path).suffix.lstrip(".").lower() or otherwise
+
+
 def evaluated_models(types: list[str]) -> dict[str, str]:
     """Name of every model that is evaluated -> its path below models/."""
     fixed = {"base": "base", "tuned": "merged"}
@@ -44,7 +49,7 @@ def report_slots(types: list[str]) -> list[str]:
     return names + names[-1:] * (REPORT_SLOTS - len(names))
 
 
-for resolver in (conf_digest, file_sha256):
+for resolver in (conf_digest, file_sha256, file_format):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 for resolver in (evaluated_models, report_slots):
     # OmegaConf takes a container from a resolver only as one of its own.

@@ -1,0 +1,47 @@
+"""Wall time and memory of a command and all its processes."""
+
+import subprocess
+import tempfile
+import threading
+import time
+
+import psutil
+
+EVERY = 0.05  # seconds between two looks at the memory
+
+
+def measure(command: list[str]) -> dict:
+    """Wall seconds of a command and the peak (MB) of the resident memory of its processes together.
+
+    Pages that forked processes share are counted once for each. Raises RuntimeError where the command fails.
+    """
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        peak, done = [0], threading.Event()
+        watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
+        watcher.start()
+        status = process.wait()
+        seconds = time.perf_counter() - start
+        done.set()
+        watcher.join()
+        if status:
+            said.seek(0)
+            raise RuntimeError(f"{command[0]} ended with status {status}: {said.read()[-2000:].decode()}")
+    return {"seconds": seconds, "peak_mb": peak[0] / 1e6}
+
+
+def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
+    while not done.wait(EVERY):
+        try:
+            top = psutil.Process(pid)
+            family = [top, *top.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        total = 0
+        for process in family:
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        peak[0] = max(peak[0], total)

@@ -1,0 +1,110 @@
+"""The shape of params.yaml's `data`, and what its values may be."""
+
+import re
+from dataclasses import dataclass
+
+from stages.lib.checks import at_least, check, one_of
+
+RECORDS = ("dialogues", "train_questions", "test_questions")
+FIELDS = ("instruction", "input", "output", "messages", "question", "options", "answer_idx", "answer", "meta_info")
+FORMATS = ("json", "jsonl", "parquet", "csv")
+
+
+@dataclass
+class Source:
+    name: str
+    records: str
+    kind: str
+    repo: str
+    revision: str
+    path: str
+    sha256: str
+    format: str
+    columns: dict[str, str]
+    licence: str
+    count: int
+
+    def __post_init__(self) -> None:
+        key = f"data.sources[{self.name}]"
+        check(f"{key}.name", self.name, bool(re.fullmatch(r"\w[\w-]*", self.name)), "letters, digits, - and _")
+        one_of(f"{key}.records", self.records, RECORDS)
+        one_of(f"{key}.kind", self.kind, ("sample", "file", "http", "hub"))
+        one_of(f"{key}.format", self.format, FORMATS)
+        check(f"{key}.count", self.count, self.count >= 0, "at least 0")
+        check(f"{key}.name", self.name, self.name != "sources", "another name: data/raw/sources.json is the manifest")
+        unknown = sorted(set(self.columns) - set(FIELDS))
+        check(f"{key}.columns", unknown, not unknown, f"names among {', '.join(FIELDS)}")
+        for field in ("repo", "revision", "path") if self.kind == "hub" else ():
+            check(f"{key}.{field}", getattr(self, field), bool(getattr(self, field)), "a value, for a hub source")
+        check(
+            f"{key}.sha256",
+            self.sha256,
+            bool(re.fullmatch(r"([0-9a-f]{64})?", self.sha256)),
+            "64 hex digits in small letters",
+        )
+
+
+@dataclass
+class NearDuplicates:
+    ngram: int
+    threshold: float
+    bands: int
+    band_rows: int
+
+    def __post_init__(self) -> None:
+        key = "data.prepare.near_duplicates"
+        at_least(key, self, ngram=1, bands=1, band_rows=1)
+        check(f"{key}.threshold", self.threshold, 0 < self.threshold <= 1, "above 0, at most 1")
+
+
+@dataclass
+class Prepare:
+    keep_system: bool
+    reduce_options: bool
+    boilerplate: dict[str, str]
+    language: str
+    min_words: int
+    max_words: int
+    near_duplicates: NearDuplicates
+    decontaminate: int
+    train_questions: int
+    validation: float
+    test: float
+
+    def __post_init__(self) -> None:
+        key = "data.prepare"
+        at_least(key, self, min_words=1, max_words=1, decontaminate=1, train_questions=1)
+        check(f"{key}.language", self.language, bool(re.fullmatch("[a-z]{2,3}|any", self.language)), "an ISO 639 code")
+        check(f"{key}.validation", self.validation, 0 < self.validation < 0.5, "between 0 and 0.5")
+        check(f"{key}.test", self.test, 0 < self.test < 0.5, "between 0 and 0.5")
+        for name, pattern in self.boilerplate.items():
+            expected = "a regular expression that starts with ^ or ends with $"
+            check(f"{key}.boilerplate.{name}", pattern, _compiles(pattern), expected)
+            plain = pattern.isascii() and pattern.isprintable() and not set(pattern) & set("'\"")
+            # DVC's lock file folds long texts, and breaks those that YAML has to put in double quotes.
+            check(f"{key}.boilerplate.{name}", pattern, plain, "ASCII without quotes; write . or \\W for them")
+
+
+@dataclass
+class Data:
+    name: str
+    synthetic: bool
+    chatdoctor: str | None
+    medqa_train: str | None
+    medqa_test: str | None
+    sources: list[Source]
+    prepare: Prepare
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        check("data.sources", names, len(set(names)) == len(names), "each name once")
+        held = {source.records for source in self.sources}
+        check("data.sources", sorted(held), held == set(RECORDS), f"sources of {', '.join(RECORDS)}")
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return pattern.startswith("^") or pattern.endswith("$")

@@ -1,0 +1,98 @@
+"""Steps 4 to 7 on all records together: which rows stay, in which split, and why the others go."""
+
+from stages.lib.cleaning import text_of
+from stages.lib.data_schema import NearDuplicates, Prepare
+from stages.lib.decontaminate import contaminated
+from stages.lib.deduplicate import exact_duplicates, near_duplicates
+from stages.lib.ngrams import Hashes, ngrams, select, words
+from stages.lib.split import split_of
+
+BAD = ("reason", "detail", "content")  # what the steps on a single record say of one that has to go
+
+
+def selected(
+    rows: list[dict], hashes: Hashes, records: dict[str, str], prepare: Prepare
+) -> tuple[dict[str, dict[int, dict]], dict[str, list[int]]]:
+    """What each step drops (step -> index -> {reason, ...}) and what is left (split -> indices, in order).
+
+    `records` tells what each source holds. Train questions go to the training split; test questions are
+    neither dropped nor compared with one another, for a published test set is one as it is. A dialogue's split
+    is decided by its own id: of near-duplicates one stays, so none can straddle, and whatever is added, a row
+    that stays stays where it is.
+    """
+    held_out = [i for i, row in enumerate(rows) if records[row["source"]] == "test_questions"]
+    alive = [i for i, row in enumerate(rows) if records[row["source"]] != "test_questions"]
+    bad = {i: {key: rows[i][key] for key in BAD if key in rows[i]} for i in alive if "reason" in rows[i]}
+    steps = {
+        "read": {i: drop for i, drop in bad.items() if drop["reason"] == "malformed"},
+        "quality": {i: drop for i, drop in bad.items() if drop["reason"] != "malformed"},
+    }
+
+    alive = _without(alive, bad)
+    steps["exact_duplicates"] = drop_exact(rows, alive)
+    alive = _without(alive, steps["exact_duplicates"])
+    steps["near_duplicates"] = drop_near(rows, hashes, alive, prepare.near_duplicates)
+    alive = _without(alive, steps["near_duplicates"])
+
+    split = {
+        i: split_of(rows[i]["id"], prepare.validation, prepare.test)
+        if records[rows[i]["source"]] == "dialogues"
+        else "train"
+        for i in alive
+    }
+    test = [i for i in alive if split[i] == "test"]
+    learnt = _without(alive, set(test))
+    n = prepare.decontaminate
+    runs = ngrams(hashes, n)
+    steps["decontaminate"] = drop_contaminated(rows, runs, learnt, held_out, n, "contaminated_medqa_test")
+    learnt = _without(learnt, steps["decontaminate"])
+    steps["decontaminate"] |= drop_contaminated(rows, runs, learnt, test, n, "contaminated_test")
+    learnt = _without(learnt, steps["decontaminate"])
+
+    questions = [i for i in learnt if records[rows[i]["source"]] == "train_questions"]
+    steps["train_questions"] = drop_beyond(rows, questions, prepare.train_questions)
+    learnt = _without(learnt, steps["train_questions"])
+    splits = {name: [i for i in learnt if split[i] == name] for name in ("train", "validation")}
+    return steps, splits | {"test": test, "medqa_test": held_out}
+
+
+def drop_exact(rows: list[dict], alive: list[int]) -> dict[int, dict]:
+    """Every repetition of a text; the first one stays."""
+    repeated = exact_duplicates([rows[i]["id"] for i in alive])
+    return {alive[i]: _duplicate("exact_duplicate", rows[alive[first]]) for i, first in repeated.items()}
+
+
+def drop_near(rows: list[dict], hashes: Hashes, alive: list[int], settings: NearDuplicates) -> dict[int, dict]:
+    """All but the best of each cluster of near-duplicates: the longest, of equals the first."""
+    drops = {}
+    for cluster in near_duplicates(select(hashes, alive), **vars(settings)):
+        members = [alive[i] for i in cluster]
+        best = max(members, key=lambda i: (sum(rows[i]["lengths"]), -i))
+        drops |= {i: _duplicate("near_duplicate", rows[best]) for i in members if i != best}
+    return drops
+
+
+def drop_contaminated(
+    rows: list[dict], runs: Hashes, alive: list[int], held_out: list[int], n: int, reason: str
+) -> dict[int, dict]:
+    """Every row that shares a run of n words with a held-out one, with that run."""
+    found, looked_at = contaminated(runs, select(runs, held_out)), set(alive)
+    return {
+        i: {"reason": reason, "shared": " ".join(words(text_of(rows[i]))[at : at + n])}
+        for i, at in found.items()
+        if i in looked_at
+    }
+
+
+def drop_beyond(rows: list[dict], alive: list[int], most: int) -> dict[int, dict]:
+    """All but `most` rows: those of the smallest ids stay, whatever their order."""
+    by_id = sorted(alive, key=lambda i: rows[i]["id"])
+    return {i: {"reason": "beyond_share"} for i in by_id[most:]}
+
+
+def _without(indices: list[int], gone) -> list[int]:
+    return [i for i in indices if i not in gone]
+
+
+def _duplicate(reason: str, kept: dict) -> dict:
+    return {"reason": reason, "duplicate_of": {"source": kept["source"], "row": kept["row"]}}

@@ -186,12 +186,13 @@ def test_show_prints_records_and_marks_what_is_trained(corpus, tmp_path, capsys)
     assert "\033[" not in printed
     first = out["train"][0]
     trained = " ".join(line[2:] for line in printed.split("\n\n")[0].splitlines() if line.startswith("┃ "))
-    assert trained == f"{first['messages'][-1]['content']} ⏹"
+    assert trained == f"{first['messages'][-1]['content']} ■"
     assert printed.count("──") == 2
     assert "\033[32m" in show.shown(first, 80, colour=True)
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(UserError, match=r"other.jsonl:1: no messages, row, source"):
-        show.main([str(tmp_path / "other.jsonl")])
+    for given, message in (("other.jsonl", r"other.jsonl:1: no messages, row, source"), ("prepared", "is no file")):
+        with pytest.raises(UserError, match=message):
+            show.main([str(tmp_path / given)])
 
 
 def test_fetch_copies_a_pinned_file_and_refuses_a_changed_one(tmp_path):

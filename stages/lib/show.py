@@ -30,7 +30,7 @@ def shown(record: dict, width: int, colour: bool) -> str:
     for message in record["messages"]:
         trained = message["role"] == "assistant" and "reason" not in record
         lines.append(styled(DIM, message["role"]))
-        text = message["content"] + (" ⏹" if trained else "")
+        text = message["content"] + (" ■" if trained else "")
         bar = "┃ " if trained else "  "
         for line in text.splitlines():
             for piece in textwrap.wrap(line, max(20, width - len(bar))) or [""]:
@@ -44,6 +44,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("file", type=Path, help="a .jsonl file of data/prepared/")
     parser.add_argument("--n", type=int, default=5, help="how many records")
     given = parser.parse_args(arguments)
+    if not given.file.is_file():
+        raise UserError(f"{given.file} is no file; expected a .jsonl file of data/prepared/")
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for number, record in islice(read_jsonl(given.file), max(0, given.n)):
         if missing := {"source", "row", "messages"} - set(record):

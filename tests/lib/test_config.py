@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT, prepare_settings
 from stages import config as stage
 from stages.lib import config
+from stages.lib.data_schema import Source
 from stages.lib.errors import UserError
 from stages.lib.files import sha256
 
@@ -65,6 +66,30 @@ def test_a_local_file_is_pinned_by_its_hash_at_composition(tmp_path):
     (first, *others) = composed(tmp_path, "data=local", f"data.chatdoctor={mine}").data.sources
     assert (first.path, first.sha256) == (str(mine), sha256(mine))
     assert all(source.sha256 == "" for source in others)
+
+
+def test_columns_of_other_names_are_mapped_as_the_readme_says(tmp_path):
+    line = next(line for line in (ROOT / "README.md").read_text().splitlines() if "sources.0.columns" in line)
+    mapped = composed(tmp_path, "data=local", line.split("'")[1]).data.sources
+    assert [source.columns for source in mapped] == [{"output": "answer_icliniq"}, {}, {}]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "xls"}, "format is 'xls', expected one of json"),
+        ({"columns": {"outptu": "x"}}, "columns is .*outptu.*, expected names among"),
+        ({"name": "sources"}, "manifest"),
+        ({"count": -1}, "count is -1"),
+        ({"sha256": "ABC"}, "64 hex digits"),
+        ({"kind": "hub"}, "repo is '', expected a value"),
+    ],
+)
+def test_a_bad_source_is_named(change, message):
+    plain = {"name": "mine", "records": "dialogues", "kind": "file", "repo": "", "revision": "", "path": "a.json"}
+    plain |= {"sha256": "", "format": "json", "columns": {}, "licence": "", "count": 0}
+    with pytest.raises(UserError, match=message):
+        Source(**plain | change)
 
 
 def test_the_digest_changes_with_any_file_of_conf(tmp_path):

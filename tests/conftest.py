@@ -111,7 +111,7 @@ def adapter(base, tokenized, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("adapter")
     ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
-    train = train_settings()
+    train = train_settings(num_train_epochs=3)  # so that it learns to end its answers
     model = add_adapter(load_model(base), train, ids, seed=3)
     finetune(model, train, tokenized, folder / "checkpoints", seed=3)
     save_adapter(model, folder / "adapter")

@@ -39,13 +39,14 @@ def main(end_token: str, max_length: int, prepared: Path, base: Path, tokenized:
             tokens = Counter()
             for row, (ids, _) in zip(conversations, examples, strict=True):
                 tokens[row["source"]] += len(ids) if len(ids) <= max_length else 0
+            fitting_tokens = tokens.total()
             counts[split] = {
                 "dialogues": len(examples),
                 "too_long": len(examples) - len(fitting),
                 "rows": len(rows["labels"]),
-                "tokens": sum(len(ids) for ids, _ in fitting),
+                "tokens": fitting_tokens,
                 "trained_tokens": int((rows["labels"] != chat.IGNORED).sum()),
-                "fill": sum(len(ids) for ids, _ in fitting) / rows["labels"].size,
+                "fill": fitting_tokens / rows["labels"].size,
                 "tokens_by_source": dict(tokens),
             }
             logging.info("%s: %s", split, counts[split])

@@ -1,5 +1,7 @@
 """Exact and near-duplicates among texts."""
 
+from functools import cache
+
 import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
@@ -17,13 +19,11 @@ def exact_duplicates(keys: list[str]) -> dict[int, int]:
 def near_duplicates(hashes: Hashes, ngram: int, threshold: float, bands: int, band_rows: int) -> list[list[int]]:
     """Clusters of two or more texts, connected by pairs whose Jaccard similarity reaches the threshold.
 
-    MinHash LSH (Broder 1997; Leskovec et al., Mining of Massive
-    Datasets, ch. 3) proposes pairs, the true similarity of the sets of word n-grams decides, so no text is
-    dropped for an accident of hashing.
+    MinHash LSH (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3) proposes pairs, the true similarity
+    of the sets of word n-grams decides, so no text is dropped for an accident of hashing.
     """
     grams = ngrams(hashes, ngram)
     proposed = _proposed(grams, bands, band_rows)
-    sets: dict[int, frozenset] = {}
     parent = list(range(len(grams.starts) - 1))
 
     def root(i: int) -> int:
@@ -32,8 +32,12 @@ def near_duplicates(hashes: Hashes, ngram: int, threshold: float, bands: int, ba
             i = parent[i]
         return i
 
+    @cache
+    def set_of(i: int) -> frozenset[int]:
+        return frozenset(grams.of(i).tolist())
+
     def near(i: int, j: int) -> bool:
-        a, b = (sets.setdefault(k, sets.get(k) or frozenset(grams.of(k).tolist())) for k in (i, j))
+        a, b = set_of(i), set_of(j)
         small, large = sorted((len(a), len(b)))
         return small >= threshold * large and len(a & b) >= threshold * len(a | b)
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from stages.lib import files
 from stages.lib.errors import UserError
 
+COMMIT = re.compile("[0-9a-f]{40}")
 ATTEMPTS = 4
 BACK_OFF = 1.0  # seconds before the second attempt; doubled before each further one
 TIMEOUT = 30.0  # seconds without a byte
@@ -51,7 +52,7 @@ def from_hub(repo: str, revision: str, path: str) -> Path:
     file = {"repo_id": repo, "filename": path, "repo_type": "dataset", "revision": revision}
     try:
         cached = hub.try_to_load_from_cache(**file)
-        if isinstance(cached, str) and (constants.is_offline_mode() or re.fullmatch("[0-9a-f]{40}", revision)):
+        if isinstance(cached, str) and (constants.is_offline_mode() or COMMIT.fullmatch(revision)):
             return Path(cached)
         url = hub.hf_hub_url(**file)
         found = _retried(lambda: hub.get_hf_file_metadata(url), url)

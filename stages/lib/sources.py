@@ -1,7 +1,6 @@
 """Bring the raw file of each kind of source into data/raw."""
 
 import os
-import re
 from pathlib import Path
 
 from stages.lib import download, sample
@@ -10,7 +9,6 @@ from stages.lib.errors import UserError
 from stages.lib.files import copy_verified, sha256, write_json, write_jsonl
 
 DOWNLOADS = ".downloads"  # of http sources, by hash; may be deleted at any time
-COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def raw_file(source: Source, raw: Path) -> Path:
@@ -32,19 +30,19 @@ def brought(source: Source) -> Path:
     return download.from_hub(source.repo, source.revision, source.path)
 
 
-def keep(source: Source, found: Path, raw: Path) -> str:
-    """Copy a source's file into data/raw, its SHA-256 checked on the way; returns that.
+def keep(source: Source, found: Path, raw: Path) -> None:
+    """Copy a source's file into data/raw, its SHA-256 checked on the way.
 
     A hub file that differs from its pin is removed from the hub's cache too. Raises UserError with both hashes;
     and where nothing pins a source, with the hash that would.
     """
-    if source.kind == "hub" and not source.sha256 and not COMMIT.fullmatch(source.revision):
+    if source.kind == "hub" and not source.sha256 and not download.COMMIT.fullmatch(source.revision):
         raise UserError(
             f"data.sources[{source.name}]: neither sha256 nor a commit pins {source.repo}, {source.path}; the file of "
             f"{source.revision!r} has sha256 {sha256(found)} today: if you trust it, write that in conf/data/"
         )
     try:
-        return copy_verified(found, raw_file(source, raw), source.sha256)
+        copy_verified(found, raw_file(source, raw), source.sha256)
     except UserError as error:
         if source.kind == "hub" and found.is_file() and sha256(found) != source.sha256:
             download.discard(found)
@@ -70,7 +68,7 @@ def described(source: Source, raw: Path) -> dict:
     return vars(source) | {
         "path": Path(source.path).name if source.kind == "file" else source.path,
         "file": path.name,
-        "sha256": sha256(path),
+        "sha256": source.sha256 or sha256(path),  # a pin was checked while the file was copied
         "bytes": path.stat().st_size,
     }
 

@@ -17,13 +17,13 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from conftest import ROOT
 from lib.hub import COMMIT, serving
 from stages.lib import download
 from stages.lib.download import discard, from_http, from_hub
 from stages.lib.errors import UserError
 from stages.lib.files import copy_verified
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTENT = random.Random(5).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 REPO, FILE = "house/dialogues", "data/dialogues.json"

@@ -1,4 +1,4 @@
-"""merge: base plus adapter, as float16 safetensors shards."""
+"""merge: the base as it was trained, by an adapter or whole, as float16 safetensors shards."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from stages.lib.stage import run
 
 
 def main(base: Path, adapter: Path, merged: Path) -> None:
-    """Add the adapter to the base, one tensor at a time."""
+    """Put what was trained into the base, one tensor at a time."""
     with replacing(merged) as folder:
         merge(base, adapter, folder)
 

@@ -28,17 +28,18 @@ def main(end_token: str, max_length: int, prepared: Path, base: Path, tokenized:
             for start in tqdm(range(0, len(conversations), CHUNK), desc=f"{split}, {CHUNK} dialogues a step"):
                 some = [row["messages"] for row in conversations[start : start + CHUNK]]
                 examples += chat.training_examples(tokenizer, some, end_token)
-            fitting = [example for example in examples if len(example[0]) <= max_length]
+            fitting = [i for i, (ids, _) in enumerate(examples) if len(ids) <= max_length]
             if not fitting:
                 raise UserError(
                     f"{prepared / split}.jsonl: none of {len(examples)} dialogues fits "
                     f"train.max_length={max_length} tokens; raise it"
                 )
-            rows = pack(fitting, max_length, tokenizer.pad_token_id)
-            Dataset.from_dict(rows).save_to_disk(folder / split)
+            rows, members = pack([examples[i] for i in fitting], max_length, tokenizer.pad_token_id)
+            record_ids = [[conversations[fitting[i]]["id"] for i in row] for row in members]
+            Dataset.from_dict(rows | {"record_ids": record_ids}).save_to_disk(folder / split)
             tokens = Counter()
-            for row, (ids, _) in zip(conversations, examples, strict=True):
-                tokens[row["source"]] += len(ids) if len(ids) <= max_length else 0
+            for i in fitting:
+                tokens[conversations[i]["source"]] += len(examples[i][0])
             fitting_tokens = tokens.total()
             counts[split] = {
                 "dialogues": len(examples),

@@ -1,14 +1,17 @@
-"""train: a LoRA adapter on the base, learnt from the answers of the packed training rows."""
+"""train: an adapter on the base, learnt from the answers of the packed training rows."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
-from stages.lib import checkpoints, paths, tracking
-from stages.lib.files import replacing, write_json, write_text
-from stages.lib.finetune import add_adapter, finetune, save_adapter
-from stages.lib.models import load_model, load_tokenizer
-from stages.lib.schema import Template, Track, Train
+from stages.lib import checkpoints, launch, memory, paths, tracking
+from stages.lib.files import read_json, write_json, write_text
+from stages.lib.finetune import finetune
+from stages.lib.machine import free_memory, resolved
+from stages.lib.models import load_tokenizer
+from stages.lib.schema import Template, Track
 from stages.lib.stage import run
+from stages.lib.train_schema import Train
 
 
 def main(
@@ -19,22 +22,26 @@ def main(
     tokenized: Path,
     base: Path,
     adapter: Path,
-    curve: Path,
+    plots: Path,
     metrics_file: Path,
 ) -> None:
     """Tune, resuming from the last checkpoint of the same config, data, base and code; save adapter and curves."""
-    tokenizer, model = load_tokenizer(base), load_model(base)
-    trained_tokens = tokenizer.convert_tokens_to_ids(template.trained_tokens)
-    peft_model = add_adapter(model, train, trained_tokens, seed)
+    train = resolved(train)
+    memory.require(read_json(base / "config.json"), train, free_memory())
+    trained_ids = load_tokenizer(base).convert_tokens_to_ids(template.trained_tokens)
+    arguments = (train, trained_ids, seed, tokenized, base)
     key = checkpoints.key_of(vars(train), template.name, seed, [tokenized, base, Path(__file__).parent / "lib"])
+    if launch.joining():  # another machine leads, holds the checkpoints and writes what comes out
+        launch.start(train.launch, finetune, *arguments, checkpoints.folder_of(key), adapter)
+        return
     with checkpoints.locked(key) as folder:
-        history = finetune(peft_model, train, tokenized, folder, seed)
-        with replacing(adapter) as target:
-            save_adapter(peft_model, target)
-        write_text(curve, tracking.loss_table(history))
+        history = launch.start(train.launch, finetune, *arguments, folder, adapter)
+        for name, table in tracking.tables(history).items():
+            write_text(plots / f"{name}.csv", table)
         summary = tracking.summary(history)
         write_json(metrics_file, summary)
-        tracking.write_run(track.mode, track.project, key, history)
+        settings = {"train": asdict(train), "template": asdict(template), "seed": seed}
+        tracking.write_run(track.mode, track.project, key, history, adapter, settings, paths.LOCK, [tokenized, base])
         checkpoints.discard(folder)
     logging.info("%s", summary)
 
@@ -43,11 +50,5 @@ if __name__ == "__main__":
     run(
         main,
         sections=("train", "template", "track", "seed"),
-        paths=(
-            paths.TOKENIZED,
-            paths.BASE,
-            paths.ADAPTER,
-            paths.PLOTS / "train" / "loss.csv",
-            paths.METRICS / "train.json",
-        ),
+        paths=(paths.TOKENIZED, paths.BASE, paths.ADAPTER, paths.PLOTS / "train", paths.METRICS / "train.json"),
     )

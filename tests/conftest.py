@@ -10,7 +10,8 @@ from stages.lib.base_model import from_scratch, install_template
 from stages.lib.data_schema import Prepare
 from stages.lib.files import write_jsonl
 from stages.lib.sample import dialogues
-from stages.lib.schema import Lora, Scratch, Template, Train
+from stages.lib.schema import Scratch, Template
+from stages.lib.train_schema import Launch, Lora, Train
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "llama.cpp"))
@@ -56,22 +57,34 @@ def prepare_settings(**changes) -> Prepare:
 
 
 def train_settings(**changes) -> Train:
+    """Settings of a short training; r, lora_dropout and target_modules go into its `lora` section."""
+    adapter = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "all-linear"}
+    adapter |= {name: changes.pop(name) for name in adapter if name in changes}
     settings = {
         "method": "lora",
         "quantization": "none",
-        "lora": Lora(r=8, lora_alpha=16, lora_dropout=0.1, target_modules="all-linear"),
+        "lora": Lora(**adapter),
+        "launch": Launch(strategy="single", processes=1, nodes=1, rendezvous="localhost:29400"),
         "max_length": 512,
         "precision": "fp32",
+        "attention": "documents",
+        "optim": "adamw_torch_fused",
+        "torch_compile": False,
         "gradient_checkpointing": False,
+        "activation_offload": False,
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 2,
         "num_train_epochs": 1,
         "learning_rate": 1e-2,
         "lr_scheduler_type": "cosine",
         "warmup_ratio": 0.1,
+        "max_grad_norm": 1.0,
+        "eval_steps": 2,
         "save_steps": 2,
-        "eval_steps": 4,
-        "logging_steps": 1,
+        "load_best_model_at_end": False,
+        "early_stopping_patience": 0,
+        "spike_factor": 2.0,
+        "explosion_factor": 5.0,
     }
     return Train(**settings | changes)
 
@@ -106,15 +119,13 @@ def tokenized(prepared, base, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def adapter(base, tokenized, tmp_path_factory) -> Path:
-    from stages.lib.finetune import add_adapter, finetune, save_adapter
-    from stages.lib.models import load_model, load_tokenizer
+    from stages.lib.finetune import finetune
+    from stages.lib.models import load_tokenizer
 
     folder = tmp_path_factory.mktemp("adapter")
     ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
     train = train_settings(num_train_epochs=3)  # so that it learns to end its answers
-    model = add_adapter(load_model(base), train, ids, seed=3)
-    finetune(model, train, tokenized, folder / "checkpoints", seed=3)
-    save_adapter(model, folder / "adapter")
+    finetune(train, ids, 3, tokenized, base, folder / "checkpoints", folder / "adapter")
     return folder / "adapter"
 
 

@@ -1,70 +1,199 @@
-"""Training survives a kill and never resumes on something else."""
+"""Training learns with every method, survives what stops it, and never resumes on something else."""
 
+import math
 import os
+import pickle
+import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from dvc.utils.hydra import compose_and_dump
+from safetensors.torch import load_file
 
 from conftest import CHATML, ROOT, train_settings
 from stages import train
-from stages.lib import checkpoints
+from stages.lib import checkpoints, config
 from stages.lib.errors import UserError
-from stages.lib.files import sha256
+from stages.lib.files import read_json, sha256
+from stages.lib.finetune import finetune
+from stages.lib.models import load_tokenizer
 from stages.lib.schema import Track
 
 RUN = """
 import pickle, sys
 from pathlib import Path
 from stages import train
-train.main(*pickle.load(open(sys.argv[1], "rb")))
+from stages.lib.errors import UserError
+try:
+    train.main(*pickle.load(open(sys.argv[1], "rb")))
+except UserError as error:
+    sys.exit(str(error))
 """
+METHODS = sorted(path.stem for path in (ROOT / "conf/train").glob("*.yaml"))
 
 
-def arguments(tokenized, base, folder):
+def arguments(tokenized, base, folder, **changes):
     track = Track(mode="disabled", project="test")
-    settings = train_settings(num_train_epochs=2)
-    outs = (folder / "adapter", folder / "loss.csv", folder / "train.json")
+    settings = train_settings(num_train_epochs=2, **changes)
+    outs = (folder / "adapter", folder / "plots", folder / "train.json")
     return (settings, CHATML, track, 5, tokenized, base, *outs)
 
 
-def test_killed_training_resumes_to_the_same_bytes(tokenized, base, tmp_path, monkeypatch):
-    import pickle
+def tuned(base, tokenized, folder, **changes):
+    """The log history of a training with checkpoints and adapter below the folder."""
+    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
+    return finetune(train_settings(**changes), ids, 5, tokenized, base, folder / "checkpoints", folder / "adapter")
 
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "arguments").write_bytes(pickle.dumps(arguments(tokenized, base, tmp_path / name)))
 
-    def start(name):
-        environment = os.environ | {"DVC_ROOT": str(tmp_path / name), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        command = [sys.executable, "-c", RUN, str(tmp_path / name / "arguments")]
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+def started(folder, given) -> subprocess.Popen:
+    """The train stage as a process of its own, with its checkpoints below the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "arguments").write_bytes(pickle.dumps(given))
+    environment = os.environ | {"DVC_ROOT": str(folder), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", RUN, str(folder / "arguments")]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
-    killed = start("killed")
-    while not list((tmp_path / "killed").glob(".checkpoints/*/checkpoint-4/trainer_state.json")):
-        assert killed.poll() is None, killed.stderr.read()
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed/adapter").exists()
-    (partial,) = tmp_path.glob("killed/.checkpoints/*/checkpoint-4")
-    (partial.parent / "checkpoint-6").mkdir(exist_ok=True)  # as if killed in the middle of the next save
-    (partial.parent / "checkpoint-6/trainer_state.json").unlink(missing_ok=True)
 
-    for name in ("killed", "whole"):
-        process = start(name)
+def wait_for(process, condition):
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains(name, base, tokenized, tmp_path):
+    """Each file of conf/train, as DVC composes it, lowers the loss of the packed rows."""
+    path = tmp_path / "params.yaml"
+    small = [
+        "train.num_train_epochs=1",
+        "train.max_length=512",
+        "train.precision=fp32",
+        "train.optim=adamw_torch_fused",
+    ]
+    changes = [f"train={name}", *small[: 3 if name == "qlora" else 4], "train.lora.r=8", "train.eval_steps=1000"]
+    compose_and_dump(
+        path, str(ROOT / "conf"), None, "config", str(ROOT / "conf/plugins"), [*changes, "train.save_steps=1000"]
+    )
+    settings = config.load(path).train
+    out = tmp_path / "adapter"
+    track = Track(mode="disabled", project="test")
+    train.main(settings, CHATML, track, 5, tokenized, base, out, tmp_path / "plots", tmp_path / "train.json")
+    losses = [float(line.split(",")[4]) for line in (tmp_path / "plots/loss.csv").read_text().splitlines()[1:]]
+    assert losses[-1] < losses[0] - 0.2 and all(map(math.isfinite, losses))
+    weights = load_file(next(out.glob("*.safetensors")))
+    kinds = {"dora": "lora_magnitude_vector", "full": "model.layers.0.mlp.up_proj.weight"}
+    assert any(kinds.get(name, "lora_A") in key for key in weights)
+    assert any("token_adapter" in key for key in weights) == (name != "full")
+
+
+def test_stopped_and_killed_training_ends_with_the_same_bytes(tokenized, base, tmp_path):
+    """Once asked to stop, three times killed at random, one of them while a checkpoint is being written."""
+    seed = random.randrange(1 << 30)
+    print("delays of seed", seed)
+    draw = random.Random(seed)
+    folder, given = tmp_path / "stopped", arguments(tokenized, base, tmp_path / "stopped", lora_dropout=0.1)
+
+    def complete() -> int:
+        return len(list(folder.glob(".checkpoints/*/checkpoint-*/trainer_state.json")))
+
+    def half_written() -> bool:
+        found = folder.glob(".checkpoints/*/checkpoint-*")
+        return any(not (path / "trainer_state.json").exists() for path in found)
+
+    for how, moment in (("asked", complete), ("killed", complete), ("killed", half_written), ("killed", complete)):
+        process = started(folder, given)
+        before = complete()
+        wait_for(process, half_written if moment is half_written else lambda before=before: complete() > before)
+        if moment is complete:
+            time.sleep(draw.uniform(0, 0.4))
+        process.send_signal(signal.SIGTERM if how == "asked" else signal.SIGKILL)
+        _, errors = process.communicate()
+        assert process.returncode != 0 and not (folder / "adapter").exists()
+        if how == "asked":
+            assert "as asked; checkpoint-" in errors and "Traceback" not in errors
+    whole = tmp_path / "whole"
+    for one, settings in ((folder, given), (whole, arguments(tokenized, base, whole, lora_dropout=0.1))):
+        process = started(one, settings)
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-    for file in ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "loss.csv", "train.json"):
-        assert sha256(tmp_path / "killed" / file) == sha256(tmp_path / "whole" / file), file
+    for file in ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "plots/loss.csv", "train.json"):
+        assert sha256(folder / file) == sha256(whole / file), file
     assert not list(tmp_path.glob("*/.checkpoints/*/"))
 
 
-def test_another_setting_row_or_seed_has_other_checkpoints(tokenized, tmp_path):
-    import shutil
+def test_a_full_disk_keeps_the_last_good_checkpoint(tokenized, base, tmp_path):
+    process = started(tmp_path, arguments(tokenized, base, tmp_path))
+    wait_for(process, lambda: list(tmp_path.glob(".checkpoints/*/checkpoint-2/trainer_state.json")))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (10_000, 10_000))  # no file may grow beyond
+    _, errors = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in errors
+    assert "not written" in errors and "last good one" in errors and "GB free" in errors
+    (folder,) = tmp_path.glob(".checkpoints/*/")
+    assert checkpoints.newest(folder) and all(
+        (p / "trainer_state.json").stat().st_size for p in folder.glob("checkpoint-*")
+    )
 
+
+def test_an_exploding_loss_stops_and_names_the_records(base, tokenized, tmp_path):
+    with pytest.raises(UserError, match="training stopped") as caught:
+        tuned(
+            base,
+            tokenized,
+            tmp_path,
+            learning_rate=1e4,
+            max_grad_norm=1e9,
+            num_train_epochs=4,
+            save_steps=1,
+            eval_steps=100,
+        )
+    named = str(caught.value).split("Records of the batch: ")[1].split(". Look")[0].split(", ")
+    assert set(named) <= {str(i) for i in range(120)} and len(named) > 1
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_the_best_checkpoint_is_kept_and_patience_ends_training(base, tokenized, tmp_path):
+    """A rate that soon makes the validation loss worse."""
+    changes = {"learning_rate": 0.1, "lr_scheduler_type": "constant", "num_train_epochs": 6, "explosion_factor": 1e9}
+    history = tuned(
+        base,
+        tokenized,
+        tmp_path,
+        **changes,
+        load_best_model_at_end=True,
+        early_stopping_patience=3,
+        eval_steps=1,
+        save_steps=1,
+    )
+    validation = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+    best = min(validation, key=validation.get)
+    assert max(validation) == best + 3 < 6 * 9
+    kept = sorted(int(path.name.split("-")[1]) for path in (tmp_path / "checkpoints").glob("checkpoint-*"))
+    assert kept == [best, max(validation) - 1, max(validation)]
+    tensors, expected = (
+        load_file(path / "adapter_model.safetensors")
+        for path in (tmp_path / "adapter", tmp_path / f"checkpoints/checkpoint-{best}")
+    )
+    assert all(tensors[name].equal(expected[name]) for name in expected)
+
+
+def test_accumulated_batches_weigh_every_token_alike(base, tokenized, tmp_path):
+    """One batch of four rows gives the adapter that four batches of one row give."""
+    losses = []
+    for name, batch in (("one", 4), ("four", 1)):
+        changes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": 4 // batch}
+        history = tuned(
+            base, tokenized, tmp_path / name, **changes, precision="fp32", learning_rate=1e-3, lora_dropout=0.0
+        )
+        losses.append([entry["loss"] for entry in history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_another_setting_row_or_seed_has_other_checkpoints(tokenized, tmp_path):
     settings = vars(train_settings())
     key = checkpoints.key_of(settings, "chatml", 1, [tokenized])
     assert key == checkpoints.key_of(settings, "chatml", 1, [tokenized])
@@ -89,9 +218,29 @@ def test_two_trainers_cannot_share_checkpoints(tmp_path, monkeypatch):
         pass
 
 
-def test_quantised_training_says_that_it_is_not_there_yet(tokenized, base, tmp_path):
-    settings, *rest = arguments(tokenized, base, tmp_path)
-    settings.quantization = "8bit"
-    with pytest.raises(UserError, match=r"8bit.*not there yet"):
-        train.main(settings, *rest)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.0}, "train.learning_rate is 0.0, expected a number above 0"),
+        ({"method": "full", "quantization": "4bit"}, "train.quantization is '4bit', expected none where"),
+        ({"target_modules": ["q_proj", "query"]}, "train.lora.target_modules is .*query.*all-linear, or a list"),
+        ({"r": 300}, "train.lora.r"),
+        ({"per_device_train_batch_size": 10**6}, "GiB are free"),
+    ],
+)
+def test_a_bad_value_ends_in_one_sentence_before_any_weight_is_loaded(
+    change, message, base, tokenized, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("stages.lib.adapters.load_model", lambda *_: pytest.fail("weights were loaded"))
+    with pytest.raises(UserError, match=message) as caught:
+        train.main(*arguments(tokenized, base, tmp_path, **change))
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "adapter").exists()
+
+
+def test_the_training_summary_has_the_best_validation_loss(base, tokenized, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    train.main(*arguments(tokenized, base, tmp_path, load_best_model_at_end=True))
+    summary = read_json(tmp_path / "train.json")
+    losses = [line.split(",")[5] for line in (tmp_path / "plots/loss.csv").read_text().splitlines()[1:]]
+    assert summary["eval_loss"] == min(float(loss) for loss in losses if loss)

@@ -25,25 +25,41 @@ def key_of(settings: dict, template: str, seed: int, inputs: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+def folder_of(key: str) -> Path:
+    """Where the checkpoints of a key are: in the main checkout (DVC_ROOT), also from a temporary workspace of DVC."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / key
+
+
 @contextmanager
 def locked(key: str) -> Iterator[Path]:
-    """The checkpoint folder of a key, held by one trainer at a time; raises UserError where another holds it.
+    """The checkpoint folder of a key, held by one trainer at a time and without a killed save's remains.
 
-    It lies in the main checkout (DVC_ROOT) even when DVC runs the stage in a temporary workspace.
+    Raises UserError where another trainer holds it.
     """
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / key
+    folder = folder_of(key)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
+            for path in folder.glob("checkpoint-*"):
+                if not _complete(path):
+                    remove(path)
             yield folder
     except Timeout as error:
         raise UserError(f"{folder}: another training run holds these checkpoints; wait for it or stop it") from error
 
 
 def newest(folder: Path) -> Path | None:
-    """The last complete checkpoint; a killed save lacks trainer_state.json, which is written last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if path.stat().st_size]
+    """The last complete checkpoint."""
+    complete = filter(_complete, folder.glob("checkpoint-*"))
     return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _complete(checkpoint: Path) -> bool:
+    """Whether trainer_state.json, which is written last, is there and whole."""
+    try:
+        return isinstance(json.loads((checkpoint / "trainer_state.json").read_text()), dict)
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
 
 
 def discard(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import statistics
 
 import matplotlib
 
@@ -9,21 +10,42 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "llama3-chatdoctor"  # else element ids are random
 matplotlib.rcParams["svg.fonttype"] = "none"
 import matplotlib.pyplot as plt  # noqa: E402 — after the backend is chosen
-from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: E402
 
 COLOUR, SECOND, GREY = "#2f7d6b", "#c0622d", "#777777"
 
 
 def loss_curve(table: str) -> str:
-    """Training and validation loss over optimiser steps, from the training stage's CSV."""
+    """Loss over optimiser steps, from the training stage's CSV; below it the learning rate and the gradient's norm.
+
+    Of a long training, the strong line is a running median, and the thin one behind it the loss of each step.
+    """
     rows = list(csv.DictReader(io.StringIO(table)))
-    figure, axes = plt.subplots(figsize=(6.4, 3.2))
-    for column, label, colour, marker in (("loss", "training", COLOUR, ""), ("eval_loss", "validation", SECOND, "o")):
-        points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker)
-    axes.set(xlabel="optimiser step", ylabel="loss per trained token (nats)")
-    axes.legend(frameon=False)
+    columns = ("loss", "eval_loss", "learning_rate", "grad_norm")
+    points = {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in columns}
+    steps, losses = zip(*points["loss"], strict=True)
+    half = max(7, len(steps) // 80)
+    figure, (upper, lower) = plt.subplots(2, figsize=(6.4, 4.4), height_ratios=(3, 1), sharex=True)
+    if len(steps) > 4 * half:
+        smooth = [statistics.median(losses[max(0, i - half) : i + half + 1]) for i in range(len(steps))]
+        upper.plot(steps, losses, color=COLOUR, linewidth=0.6, alpha=0.35)
+        upper.plot(steps, smooth, color=COLOUR, label=f"training (median of {2 * half + 1} steps)")
+    else:
+        upper.plot(steps, losses, color=COLOUR, marker=".", label="training")
+    if points["eval_loss"]:
+        upper.plot(*zip(*points["eval_loss"], strict=True), "o", color=SECOND, markersize=4, label="validation")
+    upper.set_ylabel("loss per trained token (nats)")
+    upper.legend(frameon=False)
+    norm = lower.twinx()
+    lower.plot(*zip(*points["learning_rate"], strict=True), color=SECOND)
+    norm.plot(*zip(*points["grad_norm"], strict=True), color=GREY, linewidth=0.6)
+    lower.set_ylabel("learning rate", color=SECOND)
+    norm.set_ylabel("gradient norm", color=GREY)
+    for axes in (lower, norm):
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter("{x:g}")
+    lower.set_xlabel("optimiser step")
+    lower.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
     return as_svg(figure)
 
 

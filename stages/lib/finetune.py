@@ -1,97 +1,169 @@
-"""LoRA fine-tuning through transformers.Trainer."""
+"""Fine-tuning on packed rows through transformers.Trainer."""
 
-import logging
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from accelerate import DistributedType, PartialState
 from datasets import load_from_disk
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel, Trainer, TrainingArguments, default_data_collator, set_seed
+from safetensors import SafetensorError
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
-from stages.lib import checkpoints
+from stages.lib import adapters, checkpoints
+from stages.lib.attention import boundaries
+from stages.lib.chat import IGNORED
 from stages.lib.errors import UserError
-from stages.lib.files import read_json, write_json
-from stages.lib.schema import Train
+from stages.lib.files import remove, replacing
+from stages.lib.interrupt import stop_requested
+from stages.lib.loss import without_logits
+from stages.lib.train_schema import Train
+from stages.lib.watch import Watch
 
 
-def add_adapter(model: PreTrainedModel, train: Train, trained_tokens: list[int], seed: int) -> PeftModel:
-    """Wrap the frozen base with a LoRA adapter; `trained_tokens` are the vocabulary rows that learn too."""
-    if train.quantization != "none":
-        raise UserError(f"train.quantization is {train.quantization!r}, which is not there yet; expected none")
-    set_seed(seed)
-    # Both matrices that know a token: the embedding reads it, lm_head predicts it.
-    rows = {"embed_tokens": trained_tokens, "lm_head": trained_tokens} if trained_tokens else None
-    adapter = LoraConfig(
-        r=train.lora.r,
-        lora_alpha=train.lora.lora_alpha,
-        lora_dropout=train.lora.lora_dropout,
-        target_modules=train.lora.target_modules,
-        trainable_token_indices=rows,
-        task_type="CAUSAL_LM",
-    )
-    if train.gradient_checkpointing:
-        model.enable_input_require_grads()
-    return get_peft_model(model, adapter)
+def finetune(
+    train: Train, trained_ids: list[int], seed: int, tokenized: Path, base: Path, folder: Path, adapter: Path
+) -> list[dict]:
+    """Tune on the packed rows, with checkpoints in `folder`, and save what was learnt as `adapter`.
 
-
-def finetune(model: PeftModel, train: Train, tokenized: Path, folder: Path, seed: int) -> list[dict]:
-    """Train on the packed rows, with checkpoints in `folder`; returns the trainer's log history.
-
-    The loss is the mean over the trained tokens of the whole accumulated batch. No attention_mask is
-    passed and the key-value cache is off: only so does transformers keep packed documents apart.
+    Resumes from the newest checkpoint there. Every setting of `train` is decided (`machine.resolved`).
+    Returns the trainer's log history: one entry an optimiser step, one a measurement of the validation loss.
+    Raises UserError where a signal stopped it after a checkpoint, a loss exploded, or the disk is full.
     """
+    model = adapters.trainable(
+        base, train.method, train.quantization, train.precision, train.attention, train.lora, trained_ids, seed
+    )
+    # The Llama below the adapter's wrapper; the same object where there is no wrapper.
+    llama = model.get_base_model() if hasattr(model, "get_base_model") else model
+    without_logits(llama, [] if train.method == "full" else trained_ids, train.activation_offload)
+    trainer = Trainer(
+        model=model,
+        args=arguments(train, folder, seed),
+        train_dataset=load_from_disk(tokenized / "train").with_format("numpy"),
+        eval_dataset=load_from_disk(tokenized / "validation").with_format("numpy"),
+        data_collator=collate,
+    )
+    trainer.model_accepts_loss_kwargs = True
+    trainer.evaluate = partial(evaluate, trainer)
+    trainer._save_checkpoint = partial(save_or_keep_the_last, trainer, trainer._save_checkpoint)
+    trainer.remove_callback(PrinterCallback)
+    if train.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(train.early_stopping_patience))
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it did not write
+    checkpoint = checkpoints.newest(folder)
+    with stop_requested() as stop:
+        trainer.add_callback(Watch(trainer, train.spike_factor, train.explosion_factor, stop))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = trainer.state
+    if stop.is_set() and state.global_step < state.max_steps:
+        raise UserError(
+            f"stopped at step {state.global_step} of {state.max_steps} as asked; checkpoint-{state.global_step} is "
+            "written, and the same command goes on from it"
+        )
+    first = trainer.is_world_process_zero()
+    with replacing(adapter) if first else nullcontext(adapter) as target:
+        trainer.save_model(str(target))  # on every process: each may hold a part of the weights
+        if first:
+            adapters.tidy(target)
+    return state.log_history[:-1]  # the last entry sums up this process's part only
+
+
+def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
+    """The trainer's settings."""
     cpu = not torch.cuda.is_available()
-    arguments = TrainingArguments(
+    chosen = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=train.per_device_train_batch_size,
-        per_device_eval_batch_size=train.per_device_train_batch_size,
+        per_device_eval_batch_size=1,  # a row each, so that a row that several processes share counts once
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         num_train_epochs=train.num_train_epochs,
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.lr_scheduler_type,
         warmup_steps=train.warmup_ratio,
         weight_decay=0.0,
-        optim="adamw_torch_fused",
+        max_grad_norm=train.max_grad_norm,
+        optim=train.optim,
         bf16=train.precision == "bf16",
+        tf32=None if cpu else True,
+        torch_compile=train.torch_compile,
         use_cpu=cpu,
-        gradient_checkpointing=train.gradient_checkpointing,
+        activation_checkpointing=train.gradient_checkpointing,
         eval_strategy="steps",
         eval_steps=train.eval_steps,
         save_strategy="steps",
         save_steps=train.save_steps,
-        save_total_limit=2,
-        logging_steps=train.logging_steps,
+        save_total_limit=3 if train.load_best_model_at_end else 2,  # the two newest, and the best
+        load_best_model_at_end=train.load_best_model_at_end,
+        restore_callback_states_from_checkpoint=True,  # how long the validation loss has not improved
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,  # Watch draws one bar
         seed=seed,
         data_seed=seed,
         full_determinism=cpu,
         remove_unused_columns=False,
         dataloader_pin_memory=not cpu,
         report_to="none",
+        fsdp=train.launch.strategy == "fsdp",
+        ddp_find_unused_parameters=False,
+        fsdp_config={"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
+        if train.launch.strategy == "fsdp"
+        else None,
     )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=load_from_disk(tokenized / "train"),
-        eval_dataset=load_from_disk(tokenized / "validation"),
-        data_collator=default_data_collator,
-    )
-    checkpoint = checkpoints.newest(folder)
-    for partial in set(folder.glob("checkpoint-*")) - {checkpoint}:
-        shutil.rmtree(partial)
-    if checkpoint:
-        logging.info("resuming from %s", checkpoint.name)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.evaluate()
-    *history, last_eval = trainer.state.log_history
-    return [*history[:-1], last_eval, history[-1]]  # the summary of the training last
+    chosen._n_gpu = min(chosen.n_gpu, 1)  # never DataParallel: several GPUs are for train.launch
+    if cpu and train.launch.strategy == "fsdp":
+        # Accelerate 1.15 takes FSDP for GPUs only, and would run DDP on CPUs without a word.
+        PartialState(cpu=True).distributed_type = DistributedType.MULTI_XPU
+    return chosen
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Save the adapter; the same weights always give the same bytes."""
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # a model card template of PEFT's, with nothing in it
-    config = read_json(folder / "adapter_config.json")
-    config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set, in any order
-    config["base_model_name_or_path"] = None
-    write_json(folder / "adapter_config.json", config)
+def collate(rows: list[dict]) -> dict:
+    """Packed rows as one line of tokens, their padding left out; tensors of shape (1, tokens).
+
+    transformers keeps documents apart by the boundaries only where there is no attention_mask.
+    """
+    line = {}
+    for name in ("input_ids", "labels", "position_ids"):
+        tokens = np.concatenate([row[name][: row["tokens"]] for row in rows])
+        line[name] = torch.from_numpy(tokens).long()[None]
+    return line | boundaries(line["position_ids"]) | {"record_ids": [i for row in rows for i in row["record_ids"]]}
+
+
+def evaluate(trainer: Trainer, ignore_keys: None = None) -> dict:
+    """Validation loss per trained token, logged; the trainer's own is a mean of the rows' means."""
+    model, sums = trainer.model_wrapped.eval(), []
+    for batch in trainer.get_eval_dataloader():
+        del batch["record_ids"]
+        with torch.no_grad():
+            loss = model(**batch, num_items_in_batch=1).loss
+        sums.append(torch.stack([loss.double(), (batch["labels"] != IGNORED).sum()])[None])
+        sums[-1] = trainer.accelerator.gather_for_metrics(sums[-1])
+    loss, tokens = torch.cat(sums).sum(0).tolist()
+    metrics = {"eval_loss": loss / tokens}
+    trainer.log(metrics)
+    trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
+    return metrics
+
+
+def save_or_keep_the_last(trainer: Trainer, save: Callable, *arguments) -> None:
+    """Write a checkpoint; where it cannot be written, remove its half and raise UserError."""
+    try:
+        save(*arguments)
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is a RuntimeError of torch.save
+        folder = Path(trainer.args.output_dir)
+        remove(folder / f"checkpoint-{trainer.state.global_step}")
+        last = checkpoints.newest(folder)
+        size = sum(path.stat().st_size for path in last.iterdir()) if last else 0
+        raise UserError(
+            f"{folder}/checkpoint-{trainer.state.global_step} not written: {error}; "
+            f"{shutil.disk_usage(folder).free / 1e9:.2f} GB free"
+            + (
+                f", {last.name} (kept, {size / 1e9:.2f} GB) is the last good one"
+                if last
+                else ", there is none before it"
+            )
+            + "; make room and run the same command"
+        ) from error

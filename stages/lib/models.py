@@ -3,7 +3,13 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from stages.lib.errors import UserError
 
@@ -14,14 +20,29 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa", quantization: str = "none"
+) -> PreTrainedModel:
     """The causal language model of a folder, in eval mode, without a key-value cache by default.
 
     The cache is off because packed rows are kept apart by their position_ids only where it is
-    (transformers 5.23: otherwise documents attend to each other without a word).
+    (transformers 5.23: otherwise documents attend to each other without a word). `quantization` is none,
+    8bit (Dettmers et al. 2022, arXiv:2208.07339) or 4bit (nf4, its constants quantised too: Dettmers et al.
+    2023, arXiv:2305.14314); embedding, norms and output matrix keep `dtype`.
     """
     _require(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    quantized = {"none": None, "8bit": BitsAndBytesConfig(load_in_8bit=True)}
+    quantized["4bit"] = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    device = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}  # where it is quantised
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation=attention,
+        quantization_config=quantized[quantization],
+        device_map=None if quantization == "none" else device,
+    )
     model.config.use_cache = False
     return model.eval()
 

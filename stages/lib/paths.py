@@ -4,6 +4,7 @@ from pathlib import Path
 
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
 CONFIG_MARKER = Path("data/config.checked")
 CARD = Path("data/CARD.md")
 SAMPLE = Path("data/sample")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stages.lib.checks import at_least, check, one_of, positive
 from stages.lib.data_schema import Data
 from stages.lib.quant_types import QUANT_TYPES
+from stages.lib.train_schema import Train
 
 
 @dataclass
@@ -62,47 +63,6 @@ class Template:
 
     def __post_init__(self) -> None:
         check("template.pad_token", self.pad_token, self.pad_token != self.end_token, "another token than end_token")
-
-
-@dataclass
-class Lora:
-    r: int
-    lora_alpha: int
-    lora_dropout: float
-    target_modules: str
-
-    def __post_init__(self) -> None:
-        positive("train.lora", self, "r", "lora_alpha")
-        check("train.lora.lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "at least 0, below 1")
-
-
-@dataclass
-class Train:
-    method: str
-    quantization: str
-    lora: Lora
-    max_length: int
-    precision: str
-    gradient_checkpointing: bool
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
-    num_train_epochs: int
-    learning_rate: float
-    lr_scheduler_type: str
-    warmup_ratio: float
-    save_steps: int
-    eval_steps: int
-    logging_steps: int
-
-    def __post_init__(self) -> None:
-        one_of("train.method", self.method, ("lora",))
-        one_of("train.quantization", self.quantization, ("none", "8bit", "4bit"))
-        one_of("train.precision", self.precision, ("bf16", "fp32"))
-        schedules = ("cosine", "linear", "constant", "constant_with_warmup")
-        one_of("train.lr_scheduler_type", self.lr_scheduler_type, schedules)
-        check("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "at least 0, below 1")
-        positive("train", self, "max_length", "per_device_train_batch_size", "gradient_accumulation_steps")
-        positive("train", self, "num_train_epochs", "learning_rate", "save_steps", "eval_steps", "logging_steps")
 
 
 @dataclass

@@ -1,0 +1,73 @@
+"""Start a training in one process, or in several that torch.distributed runs together."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from stages.lib.errors import UserError
+from stages.lib.train_schema import Launch
+
+
+def joining() -> bool:
+    """Whether this machine lends its processes to a training that another one leads (NODE_RANK above 0)."""
+    return int(os.environ.get("NODE_RANK", 0)) > 0
+
+
+def start(launch: Launch, function: Callable, *arguments) -> object:
+    """What `function(*arguments)` returns: called here, or in each of several processes, of which the first counts.
+
+    The processes find each other at `launch.rendezvous`; where one ends badly the others are stopped. Raises
+    UserError with the text of the one that the function raised, or that names the process which was killed.
+    """
+    if launch.strategy == "single":
+        return function(*arguments)
+    processes = launch.processes or torch.cuda.device_count()
+    if not processes:
+        raise UserError("train.launch.processes is 0, one for each GPU, but no GPU was found; set it to a number")
+    alone = launch.nodes == 1
+    config = LaunchConfig(
+        min_nodes=launch.nodes,
+        max_nodes=launch.nodes,
+        nproc_per_node=processes,
+        rdzv_backend="c10d" if alone else "static",  # static: the first machine has the first process
+        rdzv_endpoint="localhost:0" if alone else launch.rendezvous,
+        rdzv_configs={"rank": int(os.environ.get("NODE_RANK", 0)), "timeout": 900},
+        run_id="train",
+        max_restarts=0,
+        monitor_interval=0.5,
+        start_method="spawn",
+    )
+    try:
+        return elastic_launch(config, _work)(processes, function, arguments).get(0)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            what = f"was killed by {signal.Signals(-failure.exitcode).name}"
+            raise UserError(
+                f"process {rank} of {processes * launch.nodes} {what}; the others were stopped. Where the system killed"
+                " it for its memory, take a smaller batch; the same command goes on from the last checkpoint"
+            ) from error
+        name, _, text = failure.message["message"].partition(": ")
+        if name != UserError.__name__:
+            raise
+        raise UserError(text) from error
+    except SignalException as error:
+        raise UserError("stopped as asked; the same command goes on from the last checkpoint") from error
+
+
+@record
+def _work(processes: int, function: Callable, arguments: tuple) -> object:
+    """One process: its share of the CPU's cores, and the log lines of the first one only."""
+    first = os.environ["RANK"] == "0"
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it reports each file of a checkpoint
+    logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stdout)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    return function(*arguments)

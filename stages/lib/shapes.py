@@ -1,0 +1,27 @@
+"""The matrices of a Llama, from its config.json."""
+
+from stages.lib.checks import check
+from stages.lib.train_schema import LINEAR, Lora
+
+
+def of_layer(config: dict) -> dict[str, tuple[int, int]]:
+    """(outputs, inputs) of each linear layer of one decoder layer, by name."""
+    hidden, middle, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    width = config.get("head_dim") or hidden // heads
+    query, key = heads * width, config["num_key_value_heads"] * width
+    sides = ((query, hidden), (key, hidden), (key, hidden), (hidden, query),
+             (middle, hidden), (middle, hidden), (hidden, middle))  # fmt: skip
+    return dict(zip(LINEAR, sides, strict=True))
+
+
+def adapted(config: dict, lora: Lora) -> dict[str, tuple[int, int]]:
+    """Those of them that an adapter is added to."""
+    chosen = LINEAR if lora.target_modules == "all-linear" else lora.target_modules
+    return {name: sides for name, sides in of_layer(config).items() if name in chosen}
+
+
+def check_rank(config: dict, lora: Lora) -> None:
+    """Raise UserError where the adapter's rank is above the smallest side of a matrix: it would add nothing."""
+    name, sides = min(adapted(config, lora).items(), key=lambda item: min(item[1]))
+    expected = f"at most {min(sides)}: {name} of this base is {sides[0]} × {sides[1]}"
+    check("train.lora.r", lora.r, lora.r <= min(sides), expected)

@@ -1,0 +1,92 @@
+"""The shape of the `train` section of params.yaml, and what its values may be."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stages.lib.checks import at_least, check, one_of, positive
+
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a Llama layer
+
+
+@dataclass
+class Lora:
+    r: int
+    lora_alpha: int
+    lora_dropout: float
+    target_modules: Any  # "all-linear" or a list of names, which OmegaConf has no type for
+
+    def __post_init__(self) -> None:
+        positive("train.lora", self, "r", "lora_alpha")
+        check("train.lora.lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "at least 0, below 1")
+        named = (
+            isinstance(self.target_modules, list) and self.target_modules and set(self.target_modules) <= set(LINEAR)
+        )
+        wanted = f"all-linear, or a list of some of {', '.join(LINEAR)}"
+        check("train.lora.target_modules", self.target_modules, named or self.target_modules == "all-linear", wanted)
+
+
+@dataclass
+class Launch:
+    strategy: str
+    processes: int
+    nodes: int
+    rendezvous: str
+
+    def __post_init__(self) -> None:
+        one_of("train.launch.strategy", self.strategy, ("single", "ddp", "fsdp"))
+        positive("train.launch", self, "nodes")
+        at_least("train.launch", self, processes=0)
+        alone = self.processes == self.nodes == 1
+        check("train.launch", vars(self), self.strategy != "single" or alone, "1 process on 1 node where single")
+
+
+@dataclass
+class Train:
+    method: str
+    quantization: str
+    lora: Lora
+    launch: Launch
+    max_length: int
+    precision: str
+    attention: str
+    optim: str
+    torch_compile: bool
+    gradient_checkpointing: bool
+    activation_offload: bool
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    num_train_epochs: int
+    learning_rate: float
+    lr_scheduler_type: str
+    warmup_ratio: float
+    max_grad_norm: float
+    eval_steps: int
+    save_steps: int
+    load_best_model_at_end: bool
+    early_stopping_patience: int
+    spike_factor: float
+    explosion_factor: float
+
+    def __post_init__(self) -> None:
+        one_of("train.method", self.method, ("lora", "dora", "rslora", "full"))
+        one_of("train.quantization", self.quantization, ("none", "8bit", "4bit"))
+        one_of("train.precision", self.precision, ("auto", "bf16", "fp32"))
+        one_of("train.attention", self.attention, ("auto", "documents", "flash_attention_2"))
+        one_of("train.optim", self.optim, ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"))
+        schedules = ("cosine", "linear", "constant", "constant_with_warmup")
+        one_of("train.lr_scheduler_type", self.lr_scheduler_type, schedules)
+        check("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "at least 0, below 1")
+        positive("train", self, "max_length", "per_device_train_batch_size", "gradient_accumulation_steps")
+        positive("train", self, "num_train_epochs", "learning_rate", "max_grad_norm", "save_steps", "eval_steps")
+        at_least("train", self, early_stopping_patience=0, spike_factor=1, explosion_factor=1)
+        full, best = self.method == "full", self.load_best_model_at_end
+        for name, holds, expected in (
+            ("quantization", not full or self.quantization == "none", "none where train.method is full"),
+            ("activation_offload", not self.activation_offload or self.gradient_checkpointing,
+             "false where train.gradient_checkpointing is false"),
+            ("early_stopping_patience", best or self.early_stopping_patience == 0,
+             "0 where train.load_best_model_at_end is false"),
+            ("save_steps", not best or self.save_steps % self.eval_steps == 0,
+             f"a multiple of train.eval_steps={self.eval_steps}, so that the best model is saved"),
+        ):  # fmt: skip
+            check(f"train.{name}", getattr(self, name), holds, expected)

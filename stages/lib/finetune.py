@@ -91,6 +91,8 @@ def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
         torch_compile=train.torch_compile,
         use_cpu=cpu,
         activation_checkpointing=train.gradient_checkpointing,
+        # bitsandbytes keeps the inputs of 8-bit products where only reentrant checkpointing frees them
+        activation_checkpointing_kwargs={"use_reentrant": train.quantization == "8bit"},
         eval_strategy="steps",
         eval_steps=train.eval_steps,
         save_strategy="steps",

@@ -20,8 +20,24 @@ def adapted(config: dict, lora: Lora) -> dict[str, tuple[int, int]]:
     return {name: sides for name, sides in of_layer(config).items() if name in chosen}
 
 
+def unquantized(config: dict) -> int:
+    """Weights that are never quantised: embedding, output matrix (where it is not the same one) and norms."""
+    matrices = 1 if config.get("tie_word_embeddings") else 2
+    return (matrices * config["vocab_size"] + 2 * config["num_hidden_layers"] + 1) * config["hidden_size"]
+
+
+def learning(config: dict, method: str, lora: Lora) -> int:
+    """Weights that learn; an adapter's few rows of the vocabulary are left out."""
+    layers = config["num_hidden_layers"]
+    if method == "full":
+        return layers * sum(rows * columns for rows, columns in of_layer(config).values()) + unquantized(config)
+    matrices = adapted(config, lora).values()
+    lengths = sum(rows for rows, _ in matrices) if method == "dora" else 0
+    return layers * (lora.r * sum(rows + columns for rows, columns in matrices) + lengths)
+
+
 def check_rank(config: dict, lora: Lora) -> None:
-    """Raise UserError where the adapter's rank is above the smallest side of a matrix: it would add nothing."""
+    """Raise UserError where r is above the smallest side of an adapted matrix: more rank than the matrix can have."""
     name, sides = min(adapted(config, lora).items(), key=lambda item: min(item[1]))
     expected = f"at most {min(sides)}: {name} of this base is {sides[0]} × {sides[1]}"
     check("train.lora.r", lora.r, lora.r <= min(sides), expected)

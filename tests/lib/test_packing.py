@@ -1,11 +1,13 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from datasets import load_from_disk
-from transformers import default_data_collator
 
+from stages.lib.attention import boundaries
 from stages.lib.chat import IGNORED
+from stages.lib.finetune import collate
 from stages.lib.models import load_model
 from stages.lib.packing import pack
 
@@ -16,7 +18,10 @@ def examples(lengths):
 
 def test_every_document_is_in_one_row_whole_and_padding_is_never_trained():
     documents = examples([7, 3, 9, 2, 2, 5, 10, 1])
-    columns = {name: column.tolist() for name, column in pack(documents, max_length=10, pad=-1).items()}
+    filled, members = pack(documents, max_length=10, pad=-1)
+    assert sorted(i for row in members for i in row) == list(range(len(documents)))
+    assert filled.pop("tokens").tolist() == [sum(len(documents[i][0]) for i in row) for row in members]
+    columns = {name: column.tolist() for name, column in filled.items()}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     found = []
     for row in rows:
@@ -35,28 +40,30 @@ def test_every_document_is_in_one_row_whole_and_padding_is_never_trained():
 
 
 def test_documents_of_a_row_do_not_see_each_other(base, tokenized):
-    """The very call that training makes: collated rows, no attention_mask, no cache, at batch 2."""
-    model = load_model(base)
-    rows = load_from_disk(tokenized / "train")
-    batch = default_data_collator([rows[0], rows[1]])
-    assert set(batch) == {"input_ids", "labels", "position_ids"}
-    start = (batch["position_ids"][0] == 0).nonzero()[1].item()
+    """The very call that training makes: collated rows, documents' attention, no attention_mask, no cache."""
+    model = load_model(base, attention="documents")
+    rows = load_from_disk(tokenized / "train").with_format("numpy")
+    batch = collate([rows[0], rows[1]])
+    assert len(batch.pop("record_ids")) == len(batch["cu_seq_lens_q"]) - 1
+    start = int(batch["cu_seq_lens_q"][1])
     assert start > 1
-    changed = {key: value.clone() for key, value in batch.items()}
+    changed = batch | {"input_ids": batch["input_ids"].clone()}
     changed["input_ids"][0, : start - 1] = (changed["input_ids"][0, : start - 1] + 1) % 700
     with torch.no_grad():
-        before, after = model(**batch).logits, model(**changed).logits
+        before, after = (model.model(**one, use_cache=False).last_hidden_state for one in (batch, changed))
     assert not torch.equal(before[0, :start], after[0, :start])
     assert torch.equal(before[0, start:], after[0, start:])
-    assert torch.equal(before[1], after[1])
 
 
-def test_packed_logits_are_those_of_the_document_alone(base, tokenized):
-    model = load_model(base)
+@pytest.mark.parametrize("attention", ["documents", "sdpa"])
+def test_packed_logits_are_those_of_the_document_alone(attention, base, tokenized):
+    model = load_model(base, attention=attention)
     row = next(row for row in load_from_disk(tokenized / "train") if row["position_ids"].count(0) > 2)
     starts = [i for i, position in enumerate(row["position_ids"]) if position == 0]
     ids = torch.tensor([row["input_ids"]])
     with torch.no_grad():
-        packed = model(input_ids=ids, position_ids=torch.tensor([row["position_ids"]])).logits[0]
-        alone = model(input_ids=ids[:, starts[1] : starts[2]]).logits[0]
+        positions = torch.tensor([row["position_ids"]])
+        packed = model(input_ids=ids, position_ids=positions, **boundaries(positions)).logits[0]
+        part = positions[:, starts[1] : starts[2]]
+        alone = model(input_ids=ids[:, starts[1] : starts[2]], position_ids=part, **boundaries(part)).logits[0]
     torch.testing.assert_close(packed[starts[1] : starts[2]], alone, atol=1e-4, rtol=1e-4)

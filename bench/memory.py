@@ -1,0 +1,329 @@
+"""The memory of training, estimated and counted: `python -m bench.memory`.
+
+Small models are really trained, on the CPU. Llama-3-8B is simulated: the same code runs on fake tensors, which have
+shapes but no values, along the paths that a GPU takes.
+"""
+
+import gc
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import weakref
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import bitsandbytes as bnb
+import torch
+from bitsandbytes.autograd import _functions as bnb_functions
+from omegaconf import OmegaConf
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.initialization import no_init_weights
+
+from stages.lib import adapters, memory
+from stages.lib.attention import boundaries
+from stages.lib.files import write_json
+from stages.lib.finetune import arguments
+from stages.lib.loss import without_logits
+from stages.lib.train_schema import Launch, Lora, Train
+
+RESULT = Path(__file__).with_suffix(".json")
+GIB = 1 << 30
+TRAINED_IDS = [100, 101]  # vocabulary rows, as many as a chat template adds
+LLAMA_3_8B = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+              "num_key_value_heads": 8, "vocab_size": 128_256, "tie_word_embeddings": False}  # fmt: skip
+WIDE = LLAMA_3_8B | {"hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": 2,
+                     "num_attention_heads": 8, "num_key_value_heads": 2}  # fmt: skip
+SMALL = WIDE | {"vocab_size": 16_384}  # the layers matter more than the words
+BASES = {"8B": LLAMA_3_8B, "wide": WIDE, "small": SMALL}
+METHODS = {
+    "lora": {},
+    "lora-8bit": {"quantization": "8bit"},
+    "qlora": {"quantization": "4bit", "optim": "paged_adamw_8bit"},
+    "dora": {"method": "dora"},
+    "full": {"method": "full"},
+}
+# Else glibc's malloc keeps much of what was freed, and the resident memory is that of its habits.
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+# base, method, rows, checkpointing, dropout, precision
+CASES = [
+    ("small", "lora", 512, False, 0.0, "bf16"),
+    ("small", "lora", 512, False, 0.05, "bf16"),
+    ("small", "lora", 512, False, 0.05, "fp32"),
+    ("small", "lora", 2048, True, 0.05, "bf16"),
+    ("wide", "lora", 512, True, 0.0, "bf16"),
+    ("small", "lora-8bit", 512, False, 0.0, "bf16"),
+    ("small", "lora-8bit", 512, True, 0.05, "bf16"),
+    ("small", "qlora", 512, False, 0.05, "bf16"),
+    ("small", "qlora", 512, True, 0.0, "bf16"),
+    ("small", "dora", 512, False, 0.05, "bf16"),
+    ("small", "full", 512, False, 0.0, "bf16"),
+    ("small", "full", 512, True, 0.0, "bf16"),
+    *(("8B", method, rows, True, 0.05, "bf16") for rows in (512, 2048) for method in ("lora", "lora-8bit", "qlora")),
+]
+
+
+def main() -> None:
+    """Run each case in a process of its own and print, in GiB, what was estimated beside what was counted."""
+    results = []
+    for case in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            if case[0] != "8B":
+                LlamaForCausalLM(LlamaConfig(**BASES[case[0]])).to(torch.bfloat16).save_pretrained(folder)
+            command = [sys.executable, "-m", "bench.memory", json.dumps(case), folder]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | GIVE_BACK)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    write_json(RESULT, results)
+    parts = list(results[0]["estimate"])
+    print(f"| case | {' | '.join(parts)} | counted | estimate / counted | resident |")
+    print("|---" * (len(parts) + 4) + "|")
+    for result in results:
+        sizes = " | ".join(f"{size / GIB:.2f}" for size in result["estimate"].values())
+        resident = f"{result['resident'] / GIB:.2f}" if result["resident"] else "simulated"
+        ratio = result["estimate"]["total"] / result["counted"]
+        print(f"| {result['case']} | {sizes} | {result['counted'] / GIB:.2f} | {ratio:.3f} | {resident} |")
+
+
+def one(base: str, method: str, rows: int, checkpointing: bool, dropout: float, precision: str, folder: Path) -> dict:
+    """Estimate (by part), counted peak and growth of the resident memory (0: simulated) of one case; bytes."""
+    gpu = base == "8B"
+    train = settings(method, rows, checkpointing, dropout, 64, precision, gpu)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product that casts its input
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of the resident memory starts anew
+    before = resident()
+    peak = simulated(BASES[base], train) if gpu else counted(BASES[base], train, folder)
+    grown = resident() - before
+    extras = [precision, "checkpointed" if checkpointing else "", f"dropout {dropout}" if dropout else ""]
+    return {
+        "case": ", ".join([f"{base} {method}", f"2 rows of {rows}", *filter(None, extras)]),
+        "estimate": memory.estimate(BASES[base], train, gpu),
+        "counted": peak,
+        "resident": 0 if gpu else grown,
+    }
+
+
+def resident() -> int:
+    """Peak bytes of this process's resident memory."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+class Counter(TorchDispatchMode):
+    """Counts the bytes of all tensors that live on the CPU, `live` and `peak`, from those there at its start.
+
+    What an operator takes and gives back inside is not seen, unless `inside` names it: a function of its
+    arguments for each such operator.
+    """
+
+    def __init__(self, inside: dict | None = None) -> None:
+        super().__init__()
+        self.inside, self.live, self.peak, self.known = inside or {}, 0, 0, {}
+        for thing in gc.get_objects():
+            if issubclass(type(thing), torch.Tensor):
+                self.add(thing)
+
+    def add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.known:
+            gone = partial(self.remove, storage._cdata, storage.nbytes())
+            self.known[storage._cdata] = weakref.ref(storage, gone)
+            self.live += storage.nbytes()
+
+    def remove(self, key: int, size: int, _) -> None:
+        self.live -= size
+        del self.known[key]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = on_every_token(func, args) if FakeTensor in types else NotImplemented
+        out = func(*args, **kwargs or {}) if out is NotImplemented else out
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.add(tensor)
+        inside = self.inside[func](*args) if func in self.inside else 0
+        self.peak = max(self.peak, self.live + inside)
+        return out
+
+
+def on_every_token(func, args: tuple):
+    """A choice by a mask of which no value is known, as if it chose all; NotImplemented of another operator."""
+    if func not in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default):
+        return NotImplemented
+    whole, mask = args[0], args[1][0]
+    if mask is None or mask.dtype != torch.bool:
+        return NotImplemented
+    if func is torch.ops.aten.index.Tensor:
+        return whole.new_empty(mask.numel(), *whole.shape[mask.dim() :])
+    return torch.empty_like(whole) if func is torch.ops.aten.index_put.default else whole
+
+
+def settings(
+    method: str, rows: int, checkpointing: bool, dropout: float, r: int, precision: str = "bf16", gpu: bool = True
+) -> Train:
+    """Settings as in conf/experiment/chatdoctor-8b.yaml, with micro-batches of 2 packed rows of `rows` tokens."""
+    read = OmegaConf.merge(OmegaConf.load("conf/train/lora.yaml"), METHODS[method])
+    values = OmegaConf.to_container(read) | {"max_length": rows, "gradient_checkpointing": checkpointing}
+    values |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 16}
+    values |= {"precision": precision, "attention": "documents"}
+    values["lora"] = Lora(r=r, lora_alpha=2 * r, lora_dropout=dropout, target_modules="all-linear")
+    values["launch"] = Launch(strategy="single", processes=1, nodes=1, rendezvous="")
+    if not gpu:
+        values["optim"] = values["optim"].removeprefix("paged_")
+    del values["defaults"]
+    return Train(**values)
+
+
+def batch(train: Train, vocab_size: int) -> dict:
+    """Random tokens in rows full of documents of 256 tokens, laid end to end (`finetune.collate`); all labelled."""
+    tokens = train.per_device_train_batch_size * train.max_length
+    ids = torch.randint(vocab_size, (1, tokens))
+    positions = torch.arange(tokens)[None] % 256
+    return {"input_ids": ids, "labels": ids, "position_ids": positions} | boundaries(positions)
+
+
+def model_of(folder: Path, train: Train) -> torch.nn.Module:
+    """The model as `finetune.finetune` and the trainer make it ready, in train mode."""
+    model = adapters.trainable(
+        folder, train.method, train.quantization, train.precision, train.attention, train.lora, TRAINED_IDS, seed=1
+    )
+    llama = model.get_base_model() if hasattr(model, "get_base_model") else model
+    without_logits(llama, [] if train.method == "full" else TRAINED_IDS, train.activation_offload)
+    if train.gradient_checkpointing:
+        llama.activation_checkpointing_enable(arguments(train, Path(), seed=1).activation_checkpointing_kwargs)
+    return model.train()
+
+
+def optimizer_of(model: torch.nn.Module, train: Train) -> torch.optim.Optimizer:
+    """The optimiser; on fake tensors, bitsandbytes' only as what its states take on the GPU, made by the first step."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    if train.optim == "adamw_torch_fused":
+        return torch.optim.AdamW(learning, fused=True)
+    if not isinstance(learning[0], FakeTensor):
+        return bnb.optim.AdamW8bit(learning)
+    optimizer = torch.optim.AdamW(learning)
+
+    def step():
+        for p in learning:
+            if not optimizer.state[p]:
+                paged = train.optim.startswith("paged") and p.numel() >= 1e5  # on the GPU only while there is room
+                moments = {} if paged else {i: torch.empty(p.numel(), dtype=torch.uint8) for i in range(2)}
+                optimizer.state[p] = moments | {i: torch.empty(p.numel() // 256) for i in (2, 3)}
+
+    optimizer.step = step
+    return optimizer
+
+
+def optimiser_steps(model: torch.nn.Module, train: Train, line: dict) -> None:
+    """Steps as the trainer makes them: one that makes the optimiser's states, and one in which two batches accumulate.
+
+    A third batch would add no memory.
+    """
+    optimizer = optimizer_of(model, train)
+    learning = optimizer.param_groups[0]["params"]
+    for batches in (1, min(2, train.gradient_accumulation_steps)):
+        for _ in range(batches):
+            with torch.autocast("cpu", torch.bfloat16, enabled=train.precision == "bf16"):
+                loss = model(**line, num_items_in_batch=line["labels"].numel()).loss
+            loss.backward()
+            del loss
+        torch.nn.utils.clip_grad_norm_(learning, train.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def counted(config: dict, train: Train, folder: Path) -> int:
+    """Peak bytes of tensors while the model in `folder` is really trained on the CPU.
+
+    From the allocator, so that what operators take inside is counted.
+    """
+    model, line = model_of(folder, train), batch(train, config["vocab_size"])
+    gc.collect()
+    start = Counter().live
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        optimiser_steps(model, train, line)
+    moves = [event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = start
+    for move in moves:
+        live += move
+        peak = max(peak, live)
+    return peak
+
+
+def simulated(config: dict, train: Train) -> int:
+    """Peak bytes of tensors of the same training on fake tensors, along a GPU's paths."""
+    line = batch(train, config["vocab_size"])
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(FakeTensor, "is_cuda", True, create=True))  # attention.documents
+        stack.enter_context(patch.object(torch.nn.functional, "dropout", fused_dropout))
+        stack.enter_context(patch.object(bnb_functions, "MatMul8bitFp", bnb_functions.MatMul8bitLt))
+        stack.enter_context(patch.object(adapters, "load_model", partial(fake_model, config)))
+        stack.enter_context(patch.object(torch.nn.Module, "to", lambda module, *_, **__: module))  # as it is already
+        mode = stack.enter_context(FakeTensorMode())
+        line = {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in line.items()}
+        model = model_of(None, train)
+        gc.collect()
+        with Counter(INSIDE) as counter:
+            optimiser_steps(model, train, line)
+    return counter.peak
+
+
+def fused_dropout(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
+    return torch.native_dropout(x, p, training)[0] if training and p else x
+
+
+def fake_model(config: dict, _, dtype: torch.dtype, attention: str, quantization: str) -> LlamaForCausalLM:
+    """A model without values, its linear layers quantised as bitsandbytes keeps them."""
+    with no_init_weights():
+        model = LlamaForCausalLM._from_config(LlamaConfig(**config), dtype=dtype, attn_implementation=attention)
+    model.config.use_cache = False
+    for name, linear in [(n, m) for n, m in model.named_modules() if type(m) is torch.nn.Linear and "layers" in n]:
+        if quantization == "none":
+            break
+        rows, columns = linear.weight.shape
+        count = rows * columns
+        with unset_fake_temporarily(), torch.device("meta"):
+            if quantization == "8bit":
+                new = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False)
+            else:
+                new = bnb.nn.Linear4bit(columns, rows, bias=False, compute_dtype=dtype, quant_type="nf4")
+        del new.weight
+        if quantization == "8bit":
+            weight = torch.nn.Parameter(torch.empty(rows, columns, dtype=torch.int8), requires_grad=False)
+            weight.CB, weight.SCB, weight.has_fp16_weights = weight.data, torch.empty(rows), False
+        else:
+            weight = torch.nn.Parameter(torch.empty(count // 2, 1, dtype=torch.uint8), requires_grad=False)
+            constants = bnb.functional.QuantState(
+                torch.empty(count // 64 // 256), code=torch.empty(256), blocksize=256, dtype=torch.float32
+            )
+            weight.quant_state = bnb.functional.QuantState(
+                torch.empty(count // 64, dtype=torch.uint8), (rows, columns), torch.empty(16), 64, "nf4", dtype,
+                torch.empty(()), constants,
+            )  # fmt: skip
+            weight.compress_statistics, weight.quant_type = True, "nf4"
+        new.weight = weight
+        model.set_submodule(name, new)
+    model.is_loaded_in_8bit, model.is_loaded_in_4bit = quantization == "8bit", quantization == "4bit"
+    return model.eval()
+
+
+# Bytes that kernels of a GPU take and give back inside an operator, read from their source.
+INSIDE = {
+    # FlashAttention's backward pass: dq in float32; dk and dv for every query head
+    torch.ops.torch_attn._varlen_attn_backward.default: lambda grad, query, *_: query.numel() * (4 + 2 + 2),
+    # bitsandbytes: the int32 product and its float16
+    torch.ops.bitsandbytes.int8_scaled_mm.default: lambda a, b, *_: a.numel() // a.shape[-1] * b.shape[0] * (4 + 2),
+    # absolute values and which of them are outliers
+    torch.ops.bitsandbytes.int8_vectorwise_quant.default: lambda a, *_: a.numel() * (2 + 1),
+}
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        print(json.dumps(one(*json.loads(sys.argv[1]), Path(sys.argv[2]))))
+    else:
+        main()

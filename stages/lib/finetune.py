@@ -39,6 +39,8 @@ def finetune(
     # The Llama below the adapter's wrapper; the same object where there is no wrapper.
     llama = model.get_base_model() if hasattr(model, "get_base_model") else model
     without_logits(llama, [] if train.method == "full" else trained_ids, train.activation_offload)
+    if train.gradient_checkpointing:
+        llama.enable_input_require_grads()  # reentrant checkpointing makes no gradient of inputs that need none
     trainer = Trainer(
         model=model,
         args=arguments(train, folder, seed),

@@ -31,8 +31,7 @@ from transformers.initialization import no_init_weights
 from stages.lib import adapters, memory
 from stages.lib.attention import boundaries
 from stages.lib.files import write_json
-from stages.lib.finetune import arguments
-from stages.lib.loss import without_logits
+from stages.lib.finetune import arguments, model_of
 from stages.lib.train_schema import Launch, Lora, Train
 
 RESULT = Path(__file__).with_suffix(".json")
@@ -44,13 +43,6 @@ WIDE = LLAMA_3_8B | {"hidden_size": 1024, "intermediate_size": 3584, "num_hidden
                      "num_attention_heads": 8, "num_key_value_heads": 2}  # fmt: skip
 SMALL = WIDE | {"vocab_size": 16_384}  # the layers matter more than the words
 BASES = {"8B": LLAMA_3_8B, "wide": WIDE, "small": SMALL}
-METHODS = {
-    "lora": {},
-    "lora-8bit": {"quantization": "8bit"},
-    "qlora": {"quantization": "4bit", "optim": "paged_adamw_8bit"},
-    "dora": {"method": "dora"},
-    "full": {"method": "full"},
-}
 # Else glibc's malloc keeps much of what was freed, and the resident memory is that of its habits.
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 # base, method, rows, checkpointing, dropout, precision
@@ -167,7 +159,7 @@ def settings(
     method: str, rows: int, checkpointing: bool, dropout: float, r: int, precision: str = "bf16", gpu: bool = True
 ) -> Train:
     """Settings as in conf/experiment/chatdoctor-8b.yaml, with micro-batches of 2 packed rows of `rows` tokens."""
-    read = OmegaConf.merge(OmegaConf.load("conf/train/lora.yaml"), METHODS[method])
+    read = OmegaConf.merge(*(OmegaConf.load(f"conf/train/{name}.yaml") for name in ("lora", method)))
     values = OmegaConf.to_container(read) | {"max_length": rows, "gradient_checkpointing": checkpointing}
     values |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 16}
     values |= {"precision": precision, "attention": "documents"}
@@ -187,15 +179,12 @@ def batch(train: Train, vocab_size: int) -> dict:
     return {"input_ids": ids, "labels": ids, "position_ids": positions} | boundaries(positions)
 
 
-def model_of(folder: Path, train: Train) -> torch.nn.Module:
-    """The model as `finetune.finetune` and the trainer make it ready, in train mode."""
-    model = adapters.trainable(
-        folder, train.method, train.quantization, train.precision, train.attention, train.lora, TRAINED_IDS, seed=1
-    )
-    llama = model.get_base_model() if hasattr(model, "get_base_model") else model
-    without_logits(llama, [] if train.method == "full" else TRAINED_IDS, train.activation_offload)
+def as_the_trainer_has_it(folder: Path, train: Train) -> torch.nn.Module:
+    """The model that `finetune` makes, in train mode and checkpointed where the settings say so."""
+    model = model_of(train, TRAINED_IDS, 1, folder)
     if train.gradient_checkpointing:
-        llama.activation_checkpointing_enable(arguments(train, Path(), seed=1).activation_checkpointing_kwargs)
+        how = arguments(train, Path(), seed=1).activation_checkpointing_kwargs
+        model.activation_checkpointing_enable(how)
     return model.train()
 
 
@@ -242,7 +231,7 @@ def counted(config: dict, train: Train, folder: Path) -> int:
 
     From the allocator, so that what operators take inside is counted.
     """
-    model, line = model_of(folder, train), batch(train, config["vocab_size"])
+    model, line = as_the_trainer_has_it(folder, train), batch(train, config["vocab_size"])
     gc.collect()
     start = Counter().live
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -266,7 +255,7 @@ def simulated(config: dict, train: Train) -> int:
         stack.enter_context(patch.object(torch.nn.Module, "to", lambda module, *_, **__: module))  # as it is already
         mode = stack.enter_context(FakeTensorMode())
         line = {k: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for k, v in line.items()}
-        model = model_of(None, train)
+        model = as_the_trainer_has_it(None, train)
         gc.collect()
         with Counter(INSIDE) as counter:
             optimiser_steps(model, train, line)

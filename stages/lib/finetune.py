@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from accelerate import DistributedType, PartialState
 from datasets import load_from_disk
+from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
 from stages.lib import adapters, checkpoints
 from stages.lib.attention import boundaries
@@ -33,16 +34,8 @@ def finetune(
     Returns the trainer's log history: one entry an optimiser step, one a measurement of the validation loss.
     Raises UserError where a signal stopped it after a checkpoint, a loss exploded, or the disk is full.
     """
-    model = adapters.trainable(
-        base, train.method, train.quantization, train.precision, train.attention, train.lora, trained_ids, seed
-    )
-    # The Llama below the adapter's wrapper; the same object where there is no wrapper.
-    llama = model.get_base_model() if hasattr(model, "get_base_model") else model
-    without_logits(llama, [] if train.method == "full" else trained_ids, train.activation_offload)
-    if train.gradient_checkpointing:
-        llama.enable_input_require_grads()  # reentrant checkpointing makes no gradient of inputs that need none
     trainer = Trainer(
-        model=model,
+        model=model_of(train, trained_ids, seed, base),
         args=arguments(train, folder, seed),
         train_dataset=load_from_disk(tokenized / "train").with_format("numpy"),
         eval_dataset=load_from_disk(tokenized / "validation").with_format("numpy"),
@@ -71,6 +64,19 @@ def finetune(
         if first:
             adapters.tidy(target)
     return state.log_history[:-1]  # the last entry sums up this process's part only
+
+
+def model_of(train: Train, trained_ids: list[int], seed: int, base: Path) -> PreTrainedModel | PeftModel:
+    """What `train.method` trains of the base, giving its loss and no logits."""
+    model = adapters.trainable(
+        base, train.method, train.quantization, train.precision, train.attention, train.lora, trained_ids, seed
+    )
+    # The Llama below the adapter's wrapper; the same object where there is no wrapper.
+    llama = model.get_base_model() if isinstance(model, PeftModel) else model
+    without_logits(llama, [] if train.method == "full" else trained_ids, train.activation_offload)
+    if train.gradient_checkpointing:
+        llama.enable_input_require_grads()  # reentrant checkpointing makes no gradient of inputs that need none
+    return model
 
 
 def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:

@@ -17,7 +17,11 @@ from stages.lib.train_schema import Launch
 
 def joining() -> bool:
     """Whether this machine lends its processes to a training that another one leads (NODE_RANK above 0)."""
-    return int(os.environ.get("NODE_RANK", 0)) > 0
+    return _node_rank() > 0
+
+
+def _node_rank() -> int:
+    return int(os.environ.get("NODE_RANK", 0))
 
 
 def start(launch: Launch, function: Callable, *arguments) -> object:
@@ -38,7 +42,7 @@ def start(launch: Launch, function: Callable, *arguments) -> object:
         nproc_per_node=processes,
         rdzv_backend="c10d" if alone else "static",  # static: the first machine has the first process
         rdzv_endpoint="localhost:0" if alone else launch.rendezvous,
-        rdzv_configs={"rank": int(os.environ.get("NODE_RANK", 0)), "timeout": 900},
+        rdzv_configs={"rank": _node_rank(), "timeout": 900},
         run_id="train",
         max_restarts=0,
         monitor_interval=0.5,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,4 @@ def peak_memory() -> int:
     """Most bytes that this process had at once: allocated on the GPU, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -40,8 +40,11 @@ def require(config: dict, train: Train, free: int) -> None:
 def advice(config: dict, train: Train, free: int, gpu: bool) -> str:
     """The smallest change of settings with which the training fits into `free` bytes, as options of `dvc exp run`."""
 
+    def together(changes: list[dict]) -> dict:
+        return {name: value for change in changes for name, value in change.items()}
+
     def total(changes: list[dict]) -> int:
-        return estimate(config, replace(train, **{k: v for change in changes for k, v in change.items()}), gpu)["total"]
+        return estimate(config, replace(train, **together(changes)), gpu)["total"]
 
     changes, possible = [], list(savings(train, gpu))
     while possible and (not changes or total(changes) > free):
@@ -51,8 +54,8 @@ def advice(config: dict, train: Train, free: int, gpu: bool) -> str:
         fewer = [other for other in changes if other is not change]
         if total(fewer) <= free:
             changes = fewer
-    settings = {k: v for change in changes for k, v in change.items() if v != getattr(train, k)}
-    options = " ".join(f"-S train.{name}={str(value).lower()}" for name, value in settings.items())
+    new = {name: value for name, value in together(changes).items() if value != getattr(train, name)}
+    options = " ".join(f"-S train.{name}={str(value).lower()}" for name, value in new.items())
     size = f"{total(changes) / GIB:.2f} GiB"
     if fits:
         return f"it fits ({size}) with {options}"

@@ -31,17 +31,15 @@ def load_model(
     2023, arXiv:2305.14314); embedding, norms and output matrix keep `dtype`.
     """
     _require(folder)
-    quantized = {"none": None, "8bit": BitsAndBytesConfig(load_in_8bit=True)}
-    quantized["4bit"] = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
+    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+    quantized = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True} | nf4}.get(quantization)
     device = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}  # where it is quantised
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation=attention,
-        quantization_config=quantized[quantization],
-        device_map=None if quantization == "none" else device,
+        quantization_config=BitsAndBytesConfig(**quantized) if quantized else None,
+        device_map=device if quantized else None,
     )
     model.config.use_cache = False
     return model.eval()

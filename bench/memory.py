@@ -8,7 +8,6 @@ import gc
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,13 +20,14 @@ from unittest.mock import patch
 import bitsandbytes as bnb
 import torch
 from bitsandbytes.autograd import _functions as bnb_functions
-from omegaconf import OmegaConf
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.initialization import no_init_weights
 
+from bench.measuring import GIVE_BACK, forget_peak, resident
+from bench.steps import section
 from stages.lib import adapters, memory
 from stages.lib.attention import boundaries
 from stages.lib.files import write_json
@@ -43,8 +43,6 @@ WIDE = LLAMA_3_8B | {"hidden_size": 1024, "intermediate_size": 3584, "num_hidden
                      "num_attention_heads": 8, "num_key_value_heads": 2}  # fmt: skip
 SMALL = WIDE | {"vocab_size": 16_384}  # the layers matter more than the words
 BASES = {"8B": LLAMA_3_8B, "wide": WIDE, "small": SMALL}
-# Else glibc's malloc keeps much of what was freed, and the resident memory is that of its habits.
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 # base, method, rows, checkpointing, dropout, precision
 CASES = [
     ("small", "lora", 512, False, 0.0, "bf16"),
@@ -89,7 +87,7 @@ def one(base: str, method: str, rows: int, checkpointing: bool, dropout: float, 
     gpu = base == "8B"
     train = settings(method, rows, checkpointing, dropout, 64, precision, gpu)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product that casts its input
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of the resident memory starts anew
+    forget_peak()
     before = resident()
     peak = simulated(BASES[base], train) if gpu else counted(BASES[base], train, folder)
     grown = resident() - before
@@ -100,11 +98,6 @@ def one(base: str, method: str, rows: int, checkpointing: bool, dropout: float, 
         "counted": peak,
         "resident": 0 if gpu else grown,
     }
-
-
-def resident() -> int:
-    """Peak bytes of this process's resident memory."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 class Counter(TorchDispatchMode):
@@ -159,15 +152,13 @@ def settings(
     method: str, rows: int, checkpointing: bool, dropout: float, r: int, precision: str = "bf16", gpu: bool = True
 ) -> Train:
     """Settings as in conf/experiment/chatdoctor-8b.yaml, with micro-batches of 2 packed rows of `rows` tokens."""
-    read = OmegaConf.merge(*(OmegaConf.load(f"conf/train/{name}.yaml") for name in ("lora", method)))
-    values = OmegaConf.to_container(read) | {"max_length": rows, "gradient_checkpointing": checkpointing}
+    values = section(method, max_length=rows, gradient_checkpointing=checkpointing)
     values |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 16}
     values |= {"precision": precision, "attention": "documents"}
     values["lora"] = Lora(r=r, lora_alpha=2 * r, lora_dropout=dropout, target_modules="all-linear")
-    values["launch"] = Launch(strategy="single", processes=1, nodes=1, rendezvous="")
+    values["launch"] = Launch(**values["launch"])
     if not gpu:
         values["optim"] = values["optim"].removeprefix("paged_")
-    del values["defaults"]
     return Train(**values)
 
 

@@ -1,14 +1,10 @@
 """Training learns with every method, survives what stops it, and never resumes on something else."""
 
 import math
-import os
-import pickle
 import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -20,49 +16,10 @@ from stages import train
 from stages.lib import checkpoints, config
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, sha256
-from stages.lib.finetune import finetune
-from stages.lib.models import load_tokenizer
 from stages.lib.schema import Track
+from training import arguments, started, tuned, wait_for
 
-RUN = """
-import pickle, sys
-from pathlib import Path
-from stages import train
-from stages.lib.errors import UserError
-try:
-    train.main(*pickle.load(open(sys.argv[1], "rb")))
-except UserError as error:
-    sys.exit(str(error))
-"""
 METHODS = sorted(path.stem for path in (ROOT / "conf/train").glob("*.yaml"))
-
-
-def arguments(tokenized, base, folder, **changes):
-    track = Track(mode="disabled", project="test")
-    settings = train_settings(num_train_epochs=2, **changes)
-    outs = (folder / "adapter", folder / "plots", folder / "train.json")
-    return (settings, CHATML, track, 5, tokenized, base, *outs)
-
-
-def tuned(base, tokenized, folder, **changes):
-    """The log history of a training with checkpoints and adapter below the folder."""
-    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
-    return finetune(train_settings(**changes), ids, 5, tokenized, base, folder / "checkpoints", folder / "adapter")
-
-
-def started(folder, given) -> subprocess.Popen:
-    """The train stage as a process of its own, with its checkpoints below the folder."""
-    folder.mkdir(exist_ok=True)
-    (folder / "arguments").write_bytes(pickle.dumps(given))
-    environment = os.environ | {"DVC_ROOT": str(folder), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    command = [sys.executable, "-c", RUN, str(folder / "arguments")]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-
-
-def wait_for(process, condition):
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.dora import DoraLinearLayer
 from transformers import PreTrainedModel, set_seed
 
 from stages.lib.files import read_json, write_json
@@ -48,7 +49,18 @@ def trainable(
     for module in peft_model.modules():
         if isinstance(module, LoraLayer):
             module.cast_input_dtype_enabled = False  # autocast does it; PEFT would cast to float32 and back
+        if isinstance(module, DoraLinearLayer):
+            module.get_lora_weight = factors_product
     return peft_model
+
+
+def factors_product(lora_A: torch.nn.Linear, lora_B: torch.nn.Linear, **_) -> torch.Tensor:
+    """What DoRA adds to a weight, (outputs, inputs); PEFT multiplies an identity matrix of inputs × inputs for it.
+
+    It is only measured for its lengths, through which no gradient flows.
+    """
+    with torch.no_grad():
+        return lora_B.weight @ lora_A.weight
 
 
 def tidy(folder: Path) -> None:

@@ -35,11 +35,12 @@ def documents(
 
     (1, heads, tokens, width) in, (1, tokens, heads, width) out.
 
-    On a GPU one kernel with the boundaries (torch's FlashAttention for documents of any length), on a CPU
-    one call a document: what lies between documents is never computed, whatever a mask would have hidden.
+    On a GPU one kernel with the boundaries (torch's FlashAttention, which has no float32), else one call a
+    document: what lies between documents is never computed, whatever a mask would have hidden.
     """
-    if query.is_cuda:
-        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    if query.is_cuda and value.dtype != torch.float32:
+        # Where the whole model learns, the rotary positions have made float32 of queries and keys.
+        q, k, v = (states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value))
         edges, longest = cu_seq_lens_q, max_length_q
         grouped = q.shape[1] != k.shape[1]
         answer = varlen_attn(

@@ -1,0 +1,118 @@
+"""One training in a process of its own, watched step by step: the same clock for this project's and for a peer's."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from omegaconf import OmegaConf
+from transformers import TrainerCallback, trainer
+
+from bench.measuring import GIVE_BACK, forget_peak, resident
+
+TRL = "trl==1.16.0"
+WARM_UP = 3  # steps that are not timed
+
+
+class Clock(TrainerCallback):
+    """When each optimiser step ended, its loss and its tokens, of the one Trainer of this process.
+
+    `watch` must run before that Trainer is made: it adds the clock to the callbacks that every Trainer gets.
+    """
+
+    def __init__(self) -> None:
+        self.ended, self.losses, self.tokens, self.peaks = [], [], [], []
+
+    def on_train_begin(self, args, state, control, **_):
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        forget_peak()
+
+    def on_step_end(self, args, state, control, **_):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ended.append(time.perf_counter())
+        self.peaks.append(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident())
+
+    def on_log(self, args, state, control, logs, **_):
+        if "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+    def counting(self, collate: Callable) -> Callable:
+        """The collator, with its batches' tokens counted: all but padding."""
+
+        def collate_and_count(rows: list) -> dict:
+            batch = collate(rows)
+            mask = batch.get("attention_mask")
+            self.tokens.append(int(mask.sum()) if mask is not None else batch["input_ids"].numel())
+            return batch
+
+        return collate_and_count
+
+    def save(self, path: Path, accumulation: int) -> None:
+        """Write `tokens_per_second`, the median `step_seconds`, `peak` (bytes) and the `losses`.
+
+        The peak is of the GPU's memory, else of all that the process has resident while it trains.
+        """
+        steps = len(self.ended)
+        tokens = [sum(self.tokens[i * accumulation : (i + 1) * accumulation]) for i in range(steps)]
+        timed = self.ended[-1] - self.ended[WARM_UP - 1]
+        seconds = [
+            after - before for before, after in zip(self.ended[WARM_UP - 1 :], self.ended[WARM_UP:], strict=False)
+        ]
+        seen = {"tokens_per_second": sum(tokens[WARM_UP:]) / timed, "step_seconds": median(seconds)}
+        path.write_text(json.dumps(seen | {"peak": self.peaks[-1], "losses": self.losses}), encoding="utf-8")
+
+
+def watch(cap_gib: float) -> Clock:
+    """A clock on the Trainer that this process makes next; `cap_gib`, where not 0, is all that it may take of a GPU."""
+    if cap_gib and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(cap_gib * 2**30 / torch.cuda.mem_get_info()[1])
+    clock = Clock()
+    trainer.DEFAULT_CALLBACKS.append(clock)
+    return clock
+
+
+def section(method: str, **changes) -> dict:
+    """The `train` section as conf/train/METHOD.yaml gives it, as plain values, with changes."""
+    read = OmegaConf.merge(*(OmegaConf.load(f"conf/train/{name}.yaml") for name in ("lora", method)))
+    values = OmegaConf.to_container(read)
+    del values["defaults"]
+    return values | {"launch": OmegaConf.to_container(OmegaConf.load("conf/train/launch/single.yaml"))} | changes
+
+
+def run(module: str, settings: dict, folder: Path, give_back: bool = False) -> dict:
+    """Train once, by `python -m bench.MODULE SETTINGS OUT`; what its clock saw, or `{"failed": its last line}`.
+
+    `give_back`: freed memory leaves the process at once, so that what is resident is what is used; it costs time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    given, out = folder / "settings.json", folder / "seen.json"
+    given.write_text(json.dumps(settings), encoding="utf-8")
+    command = [sys.executable, "-m", f"bench.{module}", str(given), str(out)]
+    path = os.pathsep.join([str(with_trl()), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | (GIVE_BACK if give_back else {}) | {"PYTHONPATH": path},
+    )
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]}
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def with_trl() -> Path:
+    """A folder with TRL, and Liger's kernels where there is a GPU; torch, transformers and PEFT are this project's."""
+    folder = Path(".bench/trl").absolute()
+    if not (folder / "ready").exists():
+        wanted = [TRL, *(["liger-kernel"] if torch.cuda.is_available() else [])]
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
+        subprocess.run([*pip, *wanted], check=True)
+        (folder / "ready").touch()
+    return folder

@@ -1,0 +1,222 @@
+"""Training on a CPU beside TRL's SFTTrainer: `python -m bench.train` writes bench/train.json and bench/train.svg.
+
+Same weights, tokens, labels, adapter, optimiser, learning rates and effective batch in every variant, each run a
+process of its own, rounds interleaved. Needs data/tokenized and models/base (`dvc repro tokenize`).
+"""
+
+import json
+import logging
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from datasets import Dataset, load_from_disk
+from matplotlib.figure import Figure
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from bench.flops import of_training
+from bench.steps import TRL, run, section
+from stages.lib import paths
+from stages.lib.chat import IGNORED
+from stages.lib.files import read_json, write_json
+from stages.lib.machine import cpu_flags
+
+RESULT, PICTURE = Path(__file__).with_suffix(".json"), Path(__file__).with_suffix(".svg")
+ROUNDS, STEPS, SEED = 3, 40, 1
+CUT = {"hidden_size": 512, "intermediate_size": 1792, "num_hidden_layers": 2, "num_attention_heads": 8,
+       "num_key_value_heads": 2, "vocab_size": 128_256, "tie_word_embeddings": False}  # fmt: skip
+CUT_ROWS = 512  # tokens
+CUT_STEPS = 6
+
+# module, how rows are laid out, what the module is told besides, changes of the settings
+OURS = ("train_ours", "packed", {"plain_loss": False, "dense_mask": False}, {})
+PEER = ("peer_trl", "packed", {"attention": "sdpa", "liger": False, "by_length": False}, {})
+
+
+def but(variant: tuple, rows: str = "packed", train: dict | None = None, **told) -> tuple:
+    """A variant with changes."""
+    module, _, before, changes = variant
+    return module, rows, before | told, changes | (train or {})
+
+
+RATES = {
+    "ours": OURS,
+    "TRL, packed": PEER,
+    "TRL, packed, a row at a time": but(PEER, "one"),
+    "TRL, padded": but(PEER, "padded"),
+    "TRL, padded, like lengths together": but(PEER, "padded", by_length=True),
+    "ours, dense mask": but(OURS, dense_mask=True),
+    "ours, logits whole": but(OURS, plain_loss=True),
+    "ours, fp32": but(OURS, train={"precision": "fp32"}),
+    "ours, torch.compile": but(OURS, train={"torch_compile": True}),
+}
+WORDS = {
+    "ours": OURS,
+    "ours, logits whole": but(OURS, plain_loss=True),
+    "TRL, packed": PEER,
+    "ours, fp32": but(OURS, train={"precision": "fp32"}),
+}
+
+
+def main() -> None:
+    """Measure on the tiny base, and at Llama-3's vocabulary for speed and for memory; write, draw and print."""
+    settings = section("lora", precision="bf16", attention="documents")
+    wide = settings | {"max_length": CUT_ROWS}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy").select(range(4 * STEPS))
+        lay_out(rows, folder / "tiny")
+        words = random_rows(4 * CUT_STEPS, CUT_ROWS, CUT["vocab_size"])
+        lay_out(words, folder / "cut")
+        llama(CUT, folder / "base")
+        result = {
+            "tiny": compare(RATES, settings, paths.BASE, folder / "tiny", STEPS),
+            "cut": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS),
+            "cut, memory": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=1, give_back=True),
+        }
+    r, tiny = settings["lora"]["r"], read_json(paths.BASE / "config.json")
+    limits = {"tiny": limit(tiny, rows, result["tiny"]["ours"], r), "cut": limit(CUT, words, result["cut"]["ours"], r)}
+    machine = {"processor": processor(), "cores": torch.get_num_threads(), "avx512_bf16": "avx512_bf16" in cpu_flags()}
+    machine |= {name: version(name) for name in ("torch", "transformers", "peft")} | {"trl": TRL}
+    write_json(RESULT, {"machine": machine, "limits": limits} | result)
+    draw({name: result["tiny"][name][0]["losses"] for name in ("ours", "TRL, packed", "TRL, padded")})
+    for name, seen in result.items():
+        print(f"{name}\n{table(seen)}\n")
+    print(json.dumps(limits, indent=1))
+
+
+def lay_out(rows: Dataset, folder: Path) -> None:
+    """Write packed rows for ours (`packed-ours`), for TRL (`packed`), and their documents one by one (`padded`)."""
+    rows.save_to_disk(folder / "packed-ours/train")
+    rows.select([0]).save_to_disk(folder / "packed-ours/validation")  # it is there, but never looked at
+    Dataset.from_list([packed for packed, _ in as_trl_has_it(rows)]).save_to_disk(folder / "packed")
+    documents = [document for _, documents in as_trl_has_it(rows) for document in documents]
+    Dataset.from_list(documents).save_to_disk(folder / "padded")
+
+
+def compare(
+    variants: dict,
+    settings: dict,
+    base: Path,
+    folder: Path,
+    steps: int,
+    rounds: int = ROUNDS,
+    cap_gib: float = 0,
+    give_back: bool = False,
+) -> dict[str, list]:
+    """What each variant's clock saw in each round, the variants in turn, on the rows laid out in the folder."""
+    documents, rows = len(load_from_disk(folder / "padded")), len(load_from_disk(folder / "packed"))
+    batch, accumulation = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
+    batches = {"packed": (batch, accumulation), "one": (1, batch * accumulation)}
+    batches["padded"] = (round(batch * documents / rows), accumulation)
+    once = {"num_train_epochs": 1, "eval_steps": 10**6, "save_steps": 10**6, "load_best_model_at_end": False}
+    seen = {name: [] for name in variants}
+    for number in range(rounds):
+        for name, (module, laid, told, changes) in variants.items():
+            size = dict(zip(("per_device_train_batch_size", "gradient_accumulation_steps"), batches[laid], strict=True))
+            places = {"base": base, "tokenized": folder / "packed-ours"}
+            places |= {"data": folder / ("padded" if laid == "padded" else "packed"), "packed": laid != "padded"}
+            one = told | {key: str(value) if isinstance(value, Path) else value for key, value in places.items()}
+            one |= {"train": settings | once | size | changes, "seed": SEED, "steps": steps, "cap_gib": cap_gib}
+            started = time.perf_counter()
+            seen[name].append(run(module, one, folder / "run", give_back))
+            figures = {key: value for key, value in seen[name][-1].items() if key != "losses"}
+            logging.info("round %d, %s, %.0f s: %s", number + 1, name, time.perf_counter() - started, figures)
+    return seen
+
+
+def as_trl_has_it(rows: Dataset) -> Iterator[tuple[dict, list[dict]]]:
+    """Each packed row without its padding, with the lengths of its documents; and these documents apart."""
+    for row in rows:
+        end = int(row["tokens"])
+        starts = [*np.flatnonzero(row["position_ids"][:end] == 0).tolist(), end]
+        whole = {name: row[name][:end].tolist() for name in ("input_ids", "labels")}
+        apart = [{name: column[i:j] for name, column in whole.items()} for i, j in pairwise(starts)]
+        yield whole | {"seq_lengths": np.diff(starts).tolist()}, apart
+
+
+def random_rows(rows: int, length: int, vocab_size: int) -> Dataset:
+    """Rows full of documents of 128 tokens, as `tokenize` writes them; all tokens but each first are labels."""
+    draw = np.random.default_rng(SEED)
+    ids = draw.integers(0, vocab_size - 1000, (rows, length), dtype=np.int32)
+    positions = np.tile(np.arange(length, dtype=np.int32) % 128, (rows, 1))
+    columns = {"input_ids": ids, "labels": np.where(positions == 0, IGNORED, ids), "position_ids": positions}
+    columns |= {"tokens": np.full(rows, length), "record_ids": [[str(i)] for i in range(rows)]}
+    return Dataset.from_dict(columns).with_format("numpy")
+
+
+def llama(config: dict, folder: Path) -> None:
+    """Write a model of random weights in bfloat16, with the tiny base's tokenizer: only its padding token is used."""
+    torch.manual_seed(SEED)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = LlamaForCausalLM._from_config(LlamaConfig(**config), dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(paths.BASE).save_pretrained(folder)
+
+
+def limit(config: dict, rows: Dataset, seen: list[dict], r: int, peak: float = 0) -> dict:
+    """Operations a token, the operations a second the machine is capable of, and the share of them that was reached.
+
+    Where no `peak` is known, it is measured: products of bfloat16 matrices as large as those of 4 rows in a layer.
+    """
+    columns = rows[:]
+    labelled, context = float((columns["labels"] != IGNORED).mean()), float(columns["position_ids"].mean()) + 1
+    needed = of_training(config, r, labelled, context)
+    rate = median(one["tokens_per_second"] for one in seen)
+    peak = peak or product_rate(4 * columns["labels"].shape[1], config["hidden_size"], config["intermediate_size"])
+    return {"flops_per_token": needed, "peak_flops_per_second": peak, "share": rate * needed / peak}
+
+
+def product_rate(rows: int, inner: int, columns: int) -> float:
+    """Operations a second of products of two bfloat16 matrices on this CPU; the median of a hundred."""
+    one, other, times = torch.randn(rows, inner).bfloat16(), torch.randn(inner, columns).bfloat16(), []
+    for _ in range(100):
+        start = time.perf_counter()
+        one @ other
+        times.append(time.perf_counter() - start)
+    return 2 * rows * inner * columns / median(times)
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def draw(losses: dict[str, list[float]]) -> None:
+    """The loss of each step, as a picture."""
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for (name, values), style in zip(losses.items(), ("-", "--", ":"), strict=True):
+        axes.plot(range(1, len(values) + 1), values, style, label=name)
+    axes.set(xlabel="optimiser step", ylabel="training loss")
+    axes.legend()
+    figure.savefig(PICTURE, metadata={"Date": None})
+
+
+def table(seen: dict[str, list]) -> str:
+    """A row a variant, in Markdown: medians, and the median of the rounds' ratios to ours."""
+    lines = ["| | tokens/s | ours to it | peak resident memory | to ours | last loss |", "|---|---|---|---|---|---|"]
+    for name, rounds in seen.items():
+        if failed := next((one["failed"] for one in rounds if "failed" in one), None):
+            lines.append(f"| {name} | failed: {failed} |")
+            continue
+        pairs = list(zip(seen["ours"], rounds, strict=True))
+        speed = median(ours["tokens_per_second"] / one["tokens_per_second"] for ours, one in pairs)
+        memory = median(one["peak"] / ours["peak"] for ours, one in pairs)
+        tokens, peak = (median(one[key] for one in rounds) for key in ("tokens_per_second", "peak"))
+        loss = rounds[0]["losses"][-1]
+        lines.append(f"| {name} | {tokens:,.0f} | {speed:.2f} | {peak / 1e6:,.0f} MB | {memory:.2f} | {loss:.4f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    main()

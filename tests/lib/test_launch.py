@@ -1,0 +1,93 @@
+"""Several processes train as one does: the same losses, also when one of them is killed on the way."""
+
+import os
+import random
+import signal
+import socket
+
+import psutil
+import pytest
+from datasets import load_from_disk
+from safetensors.torch import load_file
+
+from conftest import train_settings
+from stages.lib import launch
+from stages.lib.errors import UserError
+from stages.lib.train_schema import Launch
+from training import arguments, started, wait_for
+
+ROWS, EPOCHS = 36, 3  # 27 optimiser steps of 4 rows
+LONG = {"num_train_epochs": EPOCHS, "learning_rate": 1e-3, "lora_dropout": 0.0, "save_steps": 5, "eval_steps": 5}
+
+
+def losses(folder) -> list[float]:
+    """Training and validation losses, in the order of the steps."""
+    rows = [line.split(",") for line in (folder / "plots/loss.csv").read_text().splitlines()[1:]]
+    return [float(value) for row in rows for value in row[4:6] if value]
+
+
+def finish(process) -> str:
+    _, errors = process.communicate(timeout=300)
+    return errors
+
+
+@pytest.fixture(scope="module")
+def even(tokenized, tmp_path_factory):
+    """Rows that two processes share evenly; else Accelerate fills the last batch up with the first rows."""
+    folder = tmp_path_factory.mktemp("even")
+    load_from_disk(tokenized / "train").select(range(ROWS)).save_to_disk(folder / "train")
+    load_from_disk(tokenized / "validation").save_to_disk(folder / "validation")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(even, base, tmp_path_factory):
+    """A folder in which one process has trained with batches of 2 rows × 2."""
+    folder = tmp_path_factory.mktemp("alone")
+    process = started(folder, arguments(even, base, folder, **LONG))
+    errors = finish(process)
+    assert process.returncode == 0, errors
+    return folder
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone, even, base, tmp_path):
+    """Batches of 2 rows in two processes are one batch of 2 × 2; the same command goes on after the kill."""
+    both = Launch(strategy=strategy, processes=2, nodes=1, rendezvous="")
+    given = arguments(even, base, tmp_path, **LONG, launch=both, gradient_accumulation_steps=1)
+    process = started(tmp_path, given)
+    wait_for(process, lambda: list(tmp_path.glob(".checkpoints/*/checkpoint-5/trainer_state.json")))
+    workers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+    assert len(workers) == 2
+    os.kill(random.choice(workers).pid, signal.SIGKILL)
+    errors = finish(process)
+    assert process.returncode == 1 and "was killed by SIGKILL" in errors and "same command" in errors
+    assert "Traceback" not in errors.splitlines()[-1] and not (tmp_path / "adapter").exists()
+
+    process = started(tmp_path, given)
+    errors = finish(process)
+    assert process.returncode == 0, errors
+    expected = losses(alone)
+    assert len(expected) == ROWS // 4 * EPOCHS + 6  # a validation loss every 5th step and after the last
+    assert losses(tmp_path) == pytest.approx(expected, rel=1e-4)
+    ours, theirs = (load_file(folder / "adapter/adapter_model.safetensors") for folder in (tmp_path, alone))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name].float() - theirs[name].float()).abs().max()) for name in theirs) < 1e-3
+
+
+def test_two_nodes_find_each_other_and_the_first_writes(alone, even, base, tmp_path):
+    """As two machines with a shared checkout would: the same settings on both, NODE_RANK on the second."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    nodes = Launch(strategy="ddp", processes=1, nodes=2, rendezvous=f"localhost:{port}")
+    given = arguments(even, base, tmp_path, **LONG, launch=nodes, gradient_accumulation_steps=1)
+    second = started(tmp_path, given, NODE_RANK="1")
+    first = started(tmp_path, given)
+    assert (finish(first), first.returncode)[1] == 0 and (finish(second), second.returncode)[1] == 0
+    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_no_gpu_for_one_process_each_is_said():
+    with pytest.raises(UserError, match=r"train.launch.processes is 0.*no GPU was found"):
+        launch.start(Launch(strategy="ddp", processes=0, nodes=1, rendezvous=""), train_settings)

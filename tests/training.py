@@ -1,0 +1,55 @@
+"""The train stage, called or as a process of its own that a test can stop and kill."""
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import CHATML, ROOT, train_settings
+from stages.lib.finetune import finetune
+from stages.lib.models import load_tokenizer
+from stages.lib.schema import Track
+
+RUN = """
+import pickle, sys
+from pathlib import Path
+from stages import train
+from stages.lib.errors import UserError
+try:
+    train.main(*pickle.load(open(sys.argv[1], "rb")))
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def arguments(tokenized: Path, base: Path, folder: Path, **changes) -> tuple:
+    """What the stage's `main` takes, its outs below the folder."""
+    track = Track(mode="disabled", project="test")
+    settings = train_settings(**{"num_train_epochs": 2} | changes)
+    outs = (folder / "adapter", folder / "plots", folder / "train.json")
+    return (settings, CHATML, track, 5, tokenized, base, *outs)
+
+
+def tuned(base: Path, tokenized: Path, folder: Path, **changes) -> list[dict]:
+    """The log history of a training with checkpoints and adapter below the folder."""
+    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
+    return finetune(train_settings(**changes), ids, 5, tokenized, base, folder / "checkpoints", folder / "adapter")
+
+
+def started(folder: Path, given: tuple, **environment: str) -> subprocess.Popen:
+    """The train stage as a process of its own, with its checkpoints below the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "arguments").write_bytes(pickle.dumps(given))
+    environment = os.environ | {"DVC_ROOT": str(folder), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"} | environment
+    command = [sys.executable, "-c", RUN, str(folder / "arguments")]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
+    """Until the condition holds; fails with what the process said where it ends before."""
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)

@@ -56,7 +56,6 @@ RATES = {
     "ours, dense mask": but(OURS, dense_mask=True),
     "ours, logits whole": but(OURS, plain_loss=True),
     "ours, fp32": but(OURS, train={"precision": "fp32"}),
-    "ours, torch.compile": but(OURS, train={"torch_compile": True}),
 }
 WORDS = {
     "ours": OURS,

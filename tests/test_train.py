@@ -150,6 +150,15 @@ def test_accumulated_batches_weigh_every_token_alike(base, tokenized, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_checkpointing_and_offloading_change_no_loss(base, tokenized, tmp_path):
+    losses = []
+    for name, saving in (("kept", False), ("again", True)):
+        changes = {"gradient_checkpointing": saving, "activation_offload": saving, "learning_rate": 1e-3}
+        history = tuned(base, tokenized, tmp_path / name, **changes)
+        losses.append([entry["loss"] for entry in history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_another_setting_row_or_seed_has_other_checkpoints(tokenized, tmp_path):
     settings = vars(train_settings())
     key = checkpoints.key_of(settings, "chatml", 1, [tokenized])

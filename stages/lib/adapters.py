@@ -54,13 +54,13 @@ def trainable(
     return peft_model
 
 
-def factors_product(lora_A: torch.nn.Linear, lora_B: torch.nn.Linear, **_) -> torch.Tensor:
+def factors_product(**layers) -> torch.Tensor:
     """What DoRA adds to a weight, (outputs, inputs); PEFT multiplies an identity matrix of inputs × inputs for it.
 
     It is only measured for its lengths, through which no gradient flows.
     """
     with torch.no_grad():
-        return lora_B.weight @ lora_A.weight
+        return layers["lora_B"].weight @ layers["lora_A"].weight
 
 
 def tidy(folder: Path) -> None:

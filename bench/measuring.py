@@ -15,14 +15,15 @@ GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 
 
 def measure(command: list[str]) -> dict:
-    """Wall seconds of a command and the peak (MB) of the resident memory of its processes together.
+    """Wall seconds of a command and the peaks (MB) of its processes' memory together: resident, and anonymous alone.
 
-    Pages that forked processes share are counted once for each. Raises RuntimeError where the command fails.
+    Anonymous memory is that of no file: pages of mapped files are the system's to take back. Pages that forked
+    processes share are counted once for each. Raises RuntimeError where the command fails.
     """
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=said, stderr=said)
-        peak, done = [0], threading.Event()
+        peak, done = [0, 0], threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
         watcher.start()
         status = process.wait()
@@ -32,7 +33,7 @@ def measure(command: list[str]) -> dict:
         if status:
             said.seek(0)
             raise RuntimeError(f"{command[0]} ended with status {status}: {said.read()[-2000:].decode()}")
-    return {"seconds": seconds, "peak_mb": peak[0] / 1e6}
+    return {"seconds": seconds, "peak_mb": peak[0] / 1e6, "peak_anonymous_mb": peak[1] / 1e6}
 
 
 def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
@@ -42,13 +43,15 @@ def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
             family = [top, *top.children(recursive=True)]
         except psutil.NoSuchProcess:
             return
-        total = 0
+        totals = [0, 0]
         for process in family:
             try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
+                said = Path(f"/proc/{process.pid}/status").read_text()
+            except OSError:
                 continue
-        peak[0] = max(peak[0], total)
+            for i, name in enumerate(("VmRSS", "RssAnon")):
+                totals[i] += 1024 * int((re.findall(rf"{name}:\s+(\d+)", said) or [0])[0])
+        peak[:] = map(max, peak, totals)
 
 
 def forget_peak() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ["llama-quantize", "llama-imatrix", "llama-perplexity", "llama-server", "llama-cli", "llama-bench", "mtmd"]
+BESIDE = ["convert_hf_to_gguf.py", "convert_lora_to_gguf.py", "conversion", "gguf-py", "models"]  # linked to build/
 OPTIONS = [
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",
@@ -30,7 +31,7 @@ def main(here: Path = HERE) -> None:
     """Fetch, verify, unpack, configure and build; exits with one sentence where that cannot be done."""
     pin = json.loads((here / "pin.json").read_text())
     cuda = os.environ.get("GGML_CUDA", "0") not in ("", "0", "OFF")
-    stamp, wanted = here / "build" / "stamp.json", pin | {"cuda": cuda}
+    stamp, wanted = here / "build" / "stamp.json", pin | {"cuda": cuda, "beside": BESIDE}
     if stamp.is_file() and json.loads(stamp.read_text()) == wanted:
         return
     compiler = find_compiler()
@@ -38,7 +39,7 @@ def main(here: Path = HERE) -> None:
     if not source.is_dir():
         unpack(archive(here / "src", pin), source)
     build(source / "vendor" / "llama.cpp", here / "build", compiler, cuda)
-    for name in ("convert_hf_to_gguf.py", "conversion", "gguf-py", "models"):
+    for name in BESIDE:
         link = here / "build" / name
         link.unlink(missing_ok=True)
         link.symlink_to(source / "vendor" / "llama.cpp" / name)

@@ -1,11 +1,12 @@
-"""Run llama.cpp's own converter: `python convert.py TREE MODEL ...` (its other arguments follow).
+"""Run one of llama.cpp's own converters: `python convert.py TREE METADATA SCRIPT MODEL ...` (its arguments follow).
 
-The one thing added: a byte-level BPE whose split pattern is exactly Llama-3's is declared `llama-bpe`. The
-converter knows vocabularies by a hash of their token ids, so it cannot know one that was trained here, while
-what `llama-bpe` names in llama.cpp is just that split pattern.
+Two things are added. A byte-level BPE whose split pattern is exactly Llama-3's is declared `llama-bpe`: the
+converter knows vocabularies by a hash of their token ids, so it cannot know one that was trained here, while what
+`llama-bpe` names in llama.cpp is just that split pattern. And METADATA, a JSON object of strings, goes into the file.
 """
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -22,22 +23,31 @@ def split_patterns(model: Path) -> list[str]:
     return [s["pattern"].get("Regex", "") for s in steps if s.get("type") == "Split"]
 
 
-def main(tree: str, model: str, *arguments: str) -> None:
+def main(tree: str, metadata: str, script: str, *arguments: str) -> None:
     """Convert; exits with one sentence where the vocabulary is neither known to llama.cpp nor Llama-3's kind."""
     sys.path.insert(0, tree)
-    sys.argv = ["convert_hf_to_gguf.py", model, *arguments]
-    import convert_hf_to_gguf
-    from conversion.base import TextModel
+    sys.argv = [script, *arguments]
+    from conversion.base import ModelBase, TextModel
 
-    if split_patterns(Path(model)) == [LLAMA3_SPLIT]:
+    model = next((Path(one) for one in arguments if (Path(one) / "tokenizer.json").is_file()), None)
+    patterns = split_patterns(model) if model else []
+    if patterns == [LLAMA3_SPLIT]:
         TextModel.get_vocab_base_pre = lambda self, tokenizer: "llama-bpe"
+    prepare_metadata = ModelBase.prepare_metadata
+
+    def with_more(self, vocab_only: bool) -> None:
+        prepare_metadata(self, vocab_only)
+        for key, value in json.loads(metadata).items():
+            self.gguf_writer.add_string(key, value)
+
+    ModelBase.prepare_metadata = with_more
     try:
-        convert_hf_to_gguf.main()
+        runpy.run_path(f"{tree}/{script}", run_name="__main__")
     except NotImplementedError as error:
         if "pre-tokenizer was not recognized" not in str(error):
             raise
         sys.exit(
-            f"{model}/tokenizer.json: split pattern {split_patterns(Path(model))} is unknown to llama.cpp, "
+            f"{model}/tokenizer.json: split pattern {patterns} is unknown to llama.cpp, "
             f"expected exactly Llama-3's {LLAMA3_SPLIT!r}; use a base with Llama-3's tokenizer"
         )
 

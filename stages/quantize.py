@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 from stages.lib import llamacpp, paths
+from stages.lib.quant_types import UNWEIGHED
 from stages.lib.stage import run
 
 
-def main(source: Path, folder: Path, kind: str) -> None:
-    """Quantise with llama.cpp's own quantizer."""
-    llamacpp.quantize(source, folder / paths.gguf(kind).name, kind)
+def main(source: Path, imatrix: Path, folder: Path, kind: str) -> None:
+    """Quantise with llama.cpp's own quantizer, weighing errors by the importance matrix where there is one."""
+    weighed = imatrix.stat().st_size > 0 and kind not in UNWEIGHED
+    llamacpp.quantize(source, folder / paths.gguf(kind).name, kind, imatrix if weighed else None)
 
 
 if __name__ == "__main__":
-    run(main, paths=(paths.gguf("f16"), paths.GGUF), items=sys.argv[1:])
+    run(main, paths=(paths.gguf("f16"), paths.IMATRIX, paths.GGUF), items=sys.argv[1:])

@@ -6,7 +6,7 @@ from stages.lib import drawing, paths
 from stages.lib.data_schema import Data
 from stages.lib.files import read_json, read_jsonl, read_text, write_text
 from stages.lib.page import page
-from stages.lib.results import results_markdown, results_rows
+from stages.lib.results import check_lines, results_markdown, results_rows, verification_rows
 from stages.lib.schema import Export, Model, Train
 from stages.lib.stage import run
 
@@ -42,11 +42,14 @@ def main(
     for name, svg in pictures.items():
         write_text(plots / f"{name}.svg", svg)
     pictures |= {name: read_text(data_plots / f"{name}.svg") for name in ("funnel", "lengths")}
-    write_text(results, results_markdown(rows, what, data.synthetic))
+    verifications = [read_json(metrics / "verify" / f"{name}.json") for name in export.verified]
+    verified, checks = verification_rows(verifications), check_lines(verifications)
+    write_text(results, results_markdown(rows, verified, checks, what, data.synthetic))
     answers = {name: [r for _, r in read_jsonl(metrics / "predictions" / f"{name}.jsonl")] for name in models}
     shown = [name for name in ("base", "tuned", export.types[0]) if name in answers]
     funnel = read_json(metrics / "data.json")
-    write_text(report, page(rows, what, data.synthetic, pictures, {name: answers[name] for name in shown}, funnel))
+    talks = {name: answers[name] for name in shown}
+    write_text(report, page(rows, verified, checks, what, data.synthetic, pictures, talks, funnel))
 
 
 if __name__ == "__main__":

@@ -143,5 +143,5 @@ def gguf(merged, tmp_path_factory) -> Path:
     from stages.lib import llamacpp
 
     path = tmp_path_factory.mktemp("gguf") / "llama3-chat-doctor-f16.gguf"
-    llamacpp.convert(merged, path)
+    llamacpp.convert(merged, path, {})
     return path

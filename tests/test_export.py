@@ -1,6 +1,8 @@
 """From adapter to GGUF: what is merged, converted and quantised is still the same model."""
 
+import ctypes
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -9,7 +11,8 @@ import torch
 from gguf import GGUFReader
 
 from conftest import CHATML, conversations
-from stages.lib import chat, llamacpp, scratch
+from stages import imatrix, quantize
+from stages.lib import adapter_gguf, chat, golden, llamacpp, paths, scratch
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, sha256, write_json
 from stages.lib.gguf_model import GgufModel
@@ -18,29 +21,6 @@ from stages.lib.models import load_model, load_tokenizer
 from stages.lib.quant_types import QUANT_TYPES
 from stages.lib.scoring import stop_ids_of
 from stages.lib.transformers_model import TransformersModel
-
-TEXTS = [
-    "fever for 3 days",
-    "Grüße, naïve café",
-    "头痛三天了",
-    "у меня болит голова",
-    "أشعر بألم",
-    "🤒🤕👩‍⚕️ ok",
-    "39.5°C 120/80 1234567",
-    "a  b   c    d",
-    "tab\tand\t\ttabs",
-    "one\ntwo\n\nthree\n\n\nfour",
-    "  leading",
-    "I've WE'LL don't",
-    "x" * 200,
-    "…—–-==>>!!??",
-    "<|im_end|>",
-    "<|im_start|>system",
-    "<|eot_id|>",
-    "<|begin_of_text|>",
-    "<|end_of_text|> <|reserved_special_token_9|>",
-    "",
-]
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +37,6 @@ def exported(gguf):
 
 def prompts(tokenizer, count=8):
     return [chat.prompt_ids(tokenizer, row["messages"][:-1]) for row in conversations(count)]
-
-
-def test_merge_equals_peft(base, adapter, merged):
-    from peft import PeftModel
-
-    expected = PeftModel.from_pretrained(load_model(base), adapter).merge_and_unload().state_dict()
-    actual = load_model(merged).state_dict()
-    assert expected.keys() == actual.keys()
-    changed = 0
-    for name, weight in expected.items():
-        torch.testing.assert_close(actual[name], weight.half().float(), atol=1e-7, rtol=1e-3)
-        changed += not torch.equal(weight, load_model(base).state_dict()[name]) if "layers.0" in name else 0
-    assert changed == 7  # the seven matrices of a layer, none forgotten
 
 
 def test_merge_trains_just_the_marker_rows(base, adapter, merged):
@@ -103,11 +70,57 @@ def test_merge_refuses_a_quantised_base_and_a_foreign_adapter(base, adapter, tmp
 def test_the_same_adapter_gives_the_same_bytes(base, adapter, merged, gguf, tmp_path):
     merge(base, adapter, tmp_path / "again")
     assert sha256(tmp_path / "again/model.safetensors") == sha256(merged / "model.safetensors")
-    llamacpp.convert(tmp_path / "again", tmp_path / gguf.name)
+    llamacpp.convert(tmp_path / "again", tmp_path / gguf.name, {})
     assert sha256(tmp_path / gguf.name) == sha256(gguf)
     for name in ("one", "two"):
         llamacpp.quantize(gguf, tmp_path / f"{name}.gguf", "q4_K_M")
     assert sha256(tmp_path / "one.gguf") == sha256(tmp_path / "two.gguf")
+
+
+def test_the_adapter_alone_over_the_base_is_the_merged_model(base, adapter, exported, tmp_path):
+    """Also its trained rows of the vocabulary: a prompt is full of the markers that they are."""
+    llamacpp.convert(base, tmp_path / "base.gguf", {})
+    adapter_gguf.convert_adapter(base, adapter, "lora", tmp_path / "lora.gguf", {"chatdoctor.notice": "test"})
+    assert GGUFReader(tmp_path / "lora.gguf").fields["chatdoctor.notice"].contents() == "test"
+    model = GgufModel(tmp_path / "base.gguf", context=512)
+    ids = prompts(load_tokenizer(base), 1)[0]
+    before = model.logits(ids)
+    loaded = model.c.llama_adapter_lora_init(model.model, str(tmp_path / "lora.gguf").encode())
+    assert loaded
+    adapters, scales = (type(loaded) * 1)(loaded), (ctypes.c_float * 1)(1.0)
+    assert model.c.llama_set_adapters_lora(model.context_pointer, adapters, 1, scales) == 0
+    after, merged = model.logits(ids), exported.logits(ids)
+    assert np.abs(before - merged).max() > 0.5
+    np.testing.assert_allclose(after, merged, atol=0.05)
+    model.close()
+
+
+@pytest.mark.parametrize("method", ["dora", "full"])
+def test_what_no_adapter_can_say_is_an_empty_file(base, adapter, method, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    adapter_gguf.convert_adapter(base, adapter, method, tmp_path / "lora.gguf", {})
+    assert (tmp_path / "lora.gguf").stat().st_size == 0 and "stays empty" in caplog.text
+
+
+def test_an_importance_matrix_is_the_same_twice_and_names_no_path(prepared, base, gguf, tmp_path):
+    for name in ("one", "two"):
+        imatrix.main(True, 4, prepared, base, gguf, tmp_path / name / "imatrix.gguf")
+        target = tmp_path / name / "weighed.gguf"
+        llamacpp.quantize(gguf, target, "q4_K_M", tmp_path / name / "imatrix.gguf")
+    for file in ("imatrix.gguf", "weighed.gguf"):
+        assert sha256(tmp_path / "one" / file) == sha256(tmp_path / "two" / file)
+    fields = GGUFReader(tmp_path / "one/weighed.gguf").fields
+    assert fields["quantize.imatrix.file"].contents() == "imatrix.gguf"
+    assert fields["quantize.imatrix.dataset"].contents() == "train.txt"
+    llamacpp.quantize(gguf, tmp_path / "plain.gguf", "q4_K_M")
+    assert sha256(tmp_path / "plain.gguf") != sha256(tmp_path / "one/weighed.gguf")
+
+
+def test_no_importance_matrix_is_an_empty_file(prepared, base, gguf, tmp_path):
+    imatrix.main(False, 4, prepared, base, gguf, tmp_path / "imatrix.gguf")
+    quantize.main(gguf, tmp_path / "imatrix.gguf", tmp_path, "q4_K_M")
+    llamacpp.quantize(gguf, tmp_path / "plain.gguf", "q4_K_M")
+    assert sha256(tmp_path / paths.gguf("q4_K_M").name) == sha256(tmp_path / "plain.gguf")
 
 
 def test_the_end_token_is_the_same_everywhere(merged, gguf, base):
@@ -132,12 +145,10 @@ def test_gguf_carries_template_bos_and_pre_tokenizer(merged, gguf):
 
 def test_token_ids_agree(merged, exported):
     tokenizer = load_tokenizer(merged)
-    for text in TEXTS:
-        assert exported.tokenize(text, special=False) == chat.content_ids(tokenizer, text) or text != text.strip()
+    for text in golden.TEXTS:
         assert exported.tokenize(text, special=True) == tokenizer.encode(text, add_special_tokens=False)
     messages = conversations(1)[0]["messages"][:2]
-    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids = exported.tokenize(rendered, special=True)
+    ids = exported.tokenize(chat.rendered(tokenizer, messages, answering=True), special=True)
     assert ids == chat.prompt_ids(tokenizer, messages)
     assert ids.count(tokenizer.bos_token_id) == 1
 
@@ -208,7 +219,7 @@ def test_another_split_pattern_is_refused_and_nothing_is_written(merged, tmp_pat
     tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": r"\s+|\S+"}
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(UserError, match="expected exactly Llama-3's"):
-        llamacpp.convert(other, tmp_path / "model.gguf")
+        llamacpp.convert(other, tmp_path / "model.gguf", {})
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 

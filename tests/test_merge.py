@@ -1,12 +1,17 @@
 """Every training method's merged float16 model is the model that was trained."""
 
+import resource
 import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import CHATML, train_settings
+from conftest import CHATML, ROOT, train_settings
+from stages.lib import merging
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, sha256, write_json
 from stages.lib.finetune import finetune
@@ -79,8 +84,9 @@ def test_an_adapter_is_merged_as_peft_merges_it(base, tuned):
 
 
 def test_a_float32_base_is_read_and_never_written(base, tuned, tmp_path):
-    """The sums are made in place, in memory that safetensors maps from the file."""
+    """By an adapter that does not say which base it was trained on: other bytes of the same weights."""
     _, adapter, merged = tuned
+    adapter = shutil.copytree(adapter, tmp_path / "adapter", ignore=shutil.ignore_patterns("base.json"))
     load_model(base).save_pretrained(tmp_path / "base")
     before = sha256(tmp_path / "base/model.safetensors")
     merge(tmp_path / "base", adapter, tmp_path / "merged")
@@ -194,7 +200,42 @@ def test_a_setting_that_is_not_known_is_refused(base, tuned, tmp_path, setting):
     assert not (tmp_path / "merged").exists()
 
 
+def test_the_size_of_a_band_changes_nothing(base, tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(merging, "BAND", 3 * 256)  # three rows, of which some are trained
+    merge(base, tuned[1], tmp_path / "merged")
+    actual, expected = weights(tmp_path / "merged"), weights(tuned[2])
+    assert all(units_apart(actual[name], expected[name]) <= 1 for name in expected)
+
+
+def test_the_base_must_be_the_one_trained_on(base, adapter, tmp_path):
+    """Another base of the same shapes: one weight of it is another."""
+    other = edited(base, tmp_path / "other", lambda tensors: tensors["model.norm.weight"].view(-1)[0].add_(1))
+    with pytest.raises(UserError, match=r"trained on another base: .*base.json has sha256 .*, .*other has"):
+        merge(other, adapter, tmp_path / "merged")
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(base, adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"the merged model takes 0.00 GB, 0.00 GB are free; make room"):
+        merge(base, adapter, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(base, adapter, tmp_path):
+    """The stage as a process of its own, whose files may not grow beyond 100,000 bytes."""
+    code = "import sys; from pathlib import Path; from stages import merge; from stages.lib import stage; "
+    code += "stage.config.load = dict; stage.run(merge.main, paths=tuple(map(Path, sys.argv[1:])))"
+    command = [sys.executable, "-c", code, str(base), str(adapter), str(tmp_path / "merged")]
+    limits = (resource.RLIMIT_FSIZE, (100_000, 100_000))
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, preexec_fn=lambda: resource.setrlimit(*limits)
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "File too large" in done.stderr and "nothing half-written was kept" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_without_weights_is_refused(base, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no weights there; train them with `dvc repro train`"):
+    with pytest.raises(UserError, match="no weights there; make them with `dvc repro`"):
         merge(base, tmp_path / "empty", tmp_path / "merged")

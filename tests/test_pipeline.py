@@ -96,7 +96,15 @@ def upstream(name: str) -> set[str]:
     """The stages whose outputs a stage of dvc.yaml depends on, and theirs."""
     deps = [ITEM.sub("*", dep) for dep in listed(name, "deps")]
     outs = {other: [ITEM.sub("*", out) for out in listed(other, "outs", "metrics")] for other in STAGES}
-    direct = {o for o in outs for out in outs[o] for dep in deps if fnmatch(out, dep) or fnmatch(dep, out)}
+    made = {out for listed_outs in outs.values() for out in listed_outs}
+    # A dep that one stage makes by its very name is not one of another stage's many.
+    direct = {
+        other
+        for other in outs
+        for out in outs[other]
+        for dep in deps
+        if out == dep or (dep not in made and (fnmatch(out, dep) or fnmatch(dep, out)))
+    }
     return direct.union(*map(upstream, direct - {name}))
 
 

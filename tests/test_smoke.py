@@ -53,7 +53,7 @@ def checkout(tmp_path_factory) -> Path:
     done(folder, "git", "init", "--quiet")
     commit(folder)
     output = done(folder, *SMOKE)
-    assert len(ran(output)) == 14, output
+    assert len(ran(output)) == 17, output
     commit(folder)
     return folder
 
@@ -80,7 +80,7 @@ def test_pull_brings_the_same_bytes_and_notices_wrong_ones(checkout):
     done(checkout.parent, "git", "clone", "--quiet", "checkout", "other")
     done(other, "dvc", "pull")
     models = sorted((checkout / "models").rglob("*.gguf")) + sorted((checkout / "models").rglob("*.safetensors"))
-    assert len(models) == 5
+    assert len(models) == 7
     for path in models:
         assert sha256(path) == sha256(other / path.relative_to(checkout))
     assert "up to date" in done(other, "dvc", "status")
@@ -96,8 +96,25 @@ def test_pull_brings_the_same_bytes_and_notices_wrong_ones(checkout):
     assert call(other, "dvc", "pull").returncode != 0
 
 
+def test_a_gguf_knows_its_commit_and_an_altered_one_is_called_out(checkout):
+    commit = done(checkout, "git", "rev-parse", "HEAD").strip()
+    for kind in ("f16", "q4_K_M", "lora-f16"):
+        said = done(checkout, "python", "-m", "inference.lineage", f"models/gguf/llama3-chat-doctor-{kind}.gguf")
+        assert f"commit: {commit}" in said and "unaltered: " in said and "not a medical device" in said
+        assert f"dvc get . models/merged --rev {commit}" in said
+    altered = checkout.parent / "llama3-chat-doctor-q4_K_M.gguf"
+    data = bytearray((checkout / f"models/gguf/{altered.name}").read_bytes())
+    data[-1] ^= 1
+    altered.write_bytes(data)
+    result = call(checkout, "python", "-m", "inference.lineage", str(altered))
+    assert result.returncode == 1 and "ALTERED" in result.stderr and f"commit: {commit}" in result.stdout
+    altered.write_bytes(data[:1000])
+    result = call(checkout, "python", "-m", "inference.lineage", str(altered))
+    assert result.returncode == 1 and "not a GGUF, or cut off" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_another_quant_type_runs_alone_and_going_back_runs_nothing(checkout):
-    assert ran(done(checkout, *SMOKE, *TYPES)) == ["quantize@q5_K_M", "evaluate@q5_K_M", "report"]
+    assert ran(done(checkout, *SMOKE, *TYPES)) == ["quantize@q5_K_M", "verify@q5_K_M", "evaluate@q5_K_M", "report"]
     assert "| q5_K_M |" in (checkout / "results.md").read_text()
     assert ran(done(checkout, *SMOKE)) == []
     assert "q5_K_M" not in (checkout / "results.md").read_text()
@@ -132,5 +149,6 @@ def test_the_8b_recipe_composes_and_plans_every_stage(checkout):
     plan = ran(done(checkout, "dvc", "exp", "run", "-S", "+experiment=chatdoctor-8b", *TYPES, "--dry", "--force"))
     types, models = ("q4_K_M", "q5_K_M"), ("base", "tuned", "f16", "q4_K_M", "q5_K_M")
     quantize, evaluate = [f"quantize@{t}" for t in types], [f"evaluate@{m}" for m in models]
-    single = ["config", "fetch", "prepare", "base", "tokenize", "train", "merge", "convert"]
-    assert plan == [*single, *quantize, *evaluate, "report"]
+    verify = [f"verify@{m}" for m in models[2:]]
+    single = ["config", "fetch", "prepare", "base", "tokenize", "train", "merge", "convert", "imatrix"]
+    assert sorted(plan) == sorted([*single, *quantize, *verify, *evaluate, "report"]) and plan[-1] == "report"

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, set_seed
 
 from stages.lib.files import read_json, write_json
 from stages.lib.models import load_model
+from stages.lib.tensors import BASE, digest
 from stages.lib.train_schema import Lora
 
 
@@ -63,8 +64,11 @@ def factors_product(**layers) -> torch.Tensor:
         return layers["lora_B"].weight @ layers["lora_A"].weight
 
 
-def tidy(folder: Path) -> None:
-    """Leave just the weights and their config of what the trainer saved; the same weights give the same bytes."""
+def tidy(folder: Path, base: Path) -> None:
+    """Leave the weights and their config of what the trainer saved, and add which base they belong to.
+
+    The same weights give the same bytes.
+    """
     for name in ("README.md", "training_args.bin"):  # an empty model card of PEFT's, paths of this machine
         (folder / name).unlink(missing_ok=True)
     settings = folder / "adapter_config.json"
@@ -73,3 +77,4 @@ def tidy(folder: Path) -> None:
         config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set, in any order
         config["base_model_name_or_path"] = None
         write_json(settings, config)
+    write_json(folder / BASE, {"sha256": digest(base)})

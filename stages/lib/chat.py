@@ -22,6 +22,11 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> list
     return [token for part in layout for token in (contents[part] if isinstance(part, int) else part)]
 
 
+def rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict], answering: bool = False) -> str:
+    """A conversation as text, markers and all; with `answering`, up to where the assistant speaks next."""
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering)
+
+
 def content_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of one message's text; whatever it spells, none of them is a control token."""
     return contents_ids(tokenizer, [text])[0]
@@ -94,6 +99,5 @@ def _layout(
             f"the tokenizer of {tokenizer.name_or_path} has no chat template; rebuild it with `dvc repro base`"
         )
     numbered = [{"role": role, "content": PLACEHOLDER.format(i)} for i, role in enumerate(roles)]
-    rendered = tokenizer.apply_chat_template(numbered, tokenize=False, add_generation_prompt=add_generation_prompt)
-    parts = PLACEHOLDERS.split(rendered)
+    parts = PLACEHOLDERS.split(rendered(tokenizer, numbered, add_generation_prompt))
     return [int(part) if i % 2 else tokenizer.encode(part, add_special_tokens=False) for i, part in enumerate(parts)]

@@ -62,7 +62,7 @@ def finetune(
     with replacing(adapter) if first else nullcontext(adapter) as target:
         trainer.save_model(str(target))  # on every process: each may hold a part of the weights
         if first:
-            adapters.tidy(target)
+            adapters.tidy(target, base)
     return state.log_history[:-1]  # the last entry sums up this process's part only
 
 

@@ -70,6 +70,12 @@ class GgufModel:
             scored.append(np.array([first[answer[0]], *rest]))
         return scored
 
+    def logits(self, ids: list[int]) -> np.ndarray:
+        """Logits after each of the tokens, float32, shape (tokens, words)."""
+        self._start()
+        self._decode(ids, 0, every=True)
+        return np.stack([self._logits(i) for i in range(len(ids))])
+
     def generate(self, ids: list[int], max_new_tokens: int, stop_ids: set[int]) -> Iterator[int]:
         """Greedy continuation, token by token; ends before a stop token."""
         self._start()

@@ -1,14 +1,26 @@
-"""Every llama.cpp binary and flag: where the build lies, converting, quantising."""
+"""Every llama.cpp binary and flag: where the build lies, converting, quantising, measuring, serving."""
 
+import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stages.lib.errors import UserError
-from stages.lib.files import replacing
+from stages.lib.files import read_json, replacing
+from stages.lib.space import require_disk
 
 ROOT = Path(__file__).resolve().parents[2]
+PIN = ROOT / "llama.cpp" / "pin.json"
+CHUNK = 512  # tokens that llama-imatrix reads at a time
+START = 600  # seconds that llama-server may take to load a model
 
 
 def home() -> Path:
@@ -24,34 +36,108 @@ def home() -> Path:
     return folder
 
 
-def convert(model: Path, target: Path) -> None:
-    """Convert a model folder to a float16 GGUF; raises UserError with the converter's last lines."""
-    adapter = ROOT / "llama.cpp" / "convert.py"
+def version() -> str:
+    """Which llama.cpp this project builds, as llama.cpp/pin.json has it."""
+    pin = read_json(PIN)
+    return f"{pin['package']} {pin['version']}, sha256 {pin['sha256']}"
+
+
+def convert(model: Path, target: Path, metadata: dict[str, str]) -> None:
+    """Convert a model folder to a float16 GGUF that carries `metadata` too.
+
+    Raises UserError with the converter's last lines, or where the disk has no room.
+    """
+    require_disk(target.parent, sum(path.stat().st_size for path in model.glob("*.safetensors")), "the float16 GGUF")
+    # --model-name: else the name in the metadata would follow the folder's.
+    _convert("convert_hf_to_gguf.py", [model, "--model-name", target.stem], target, metadata, f"converting {model}")
+
+
+def convert_adapter(base: Path, adapter: Path, target: Path, metadata: dict[str, str]) -> None:
+    """Convert a LoRA adapter of linear layers and embeddings alone; the base's config is read, not its weights."""
+    _convert("convert_lora_to_gguf.py", ["--base", base, adapter], target, metadata, f"converting {adapter}")
+
+
+def _convert(script: str, arguments: list[object], target: Path, metadata: dict[str, str], what: str) -> None:
+    command = [sys.executable, ROOT / "llama.cpp" / "convert.py", home(), json.dumps(metadata), script]
     with replacing(target) as temporary:
-        # --model-name: else the name in the metadata would follow the folder's.
-        _run(
-            [
-                sys.executable,
-                adapter,
-                home(),
-                model,
-                "--outtype",
-                "f16",
-                "--outfile",
-                temporary,
-                "--model-name",
-                target.stem,
-            ],
-            f"converting {model}",
-        )
+        _run([*command, *arguments, "--outtype", "f16", "--outfile", temporary], what)
 
 
-def quantize(source: Path, target: Path, kind: str) -> None:
-    """Quantise a float16 GGUF to one of QUANT_TYPES; raises UserError with the quantizer's last lines."""
+def imatrix(source: Path, text: str, target: Path, chunks: int) -> None:
+    """Measure on a text how much each weight of a float16 GGUF matters; markers in it become control tokens.
+
+    At most `chunks` times 512 tokens are read. Raises UserError with the tool's last lines.
+    """
+    with tempfile.TemporaryDirectory() as folder, replacing(target) as temporary:
+        (Path(folder) / "train.txt").write_text(text, encoding="utf-8")
+        command = [home() / "bin" / "llama-imatrix", "-m", source.absolute(), "-f", "train.txt", "--parse-special"]
+        command += ["-o", temporary.absolute(), "--output-format", "gguf", "-c", CHUNK, "--chunks", chunks, "--no-ppl"]
+        # In the text's folder: its name is written into the file, and no path of this machine should be.
+        _run(command, f"measuring the importance of {source}'s weights", cwd=Path(folder))
+
+
+def quantize(source: Path, target: Path, kind: str, importance: Path | None = None) -> None:
+    """Quantise a float16 GGUF to one of QUANT_TYPES, weighing errors by an importance matrix where one is given.
+
+    Raises UserError with the quantizer's last lines, or where the disk has no room.
+    """
     if not source.is_file():
         raise UserError(f"{source}: no such file; build it with `dvc repro convert`")
+    weighed = ["--imatrix", importance.name] if importance else []
+    command = [home() / "bin" / "llama-quantize", *weighed, source.absolute()]
     with replacing(target) as temporary:
-        _run([home() / "bin" / "llama-quantize", source, temporary, kind.upper()], f"quantising {source} to {kind}")
+        arguments = [*command, temporary.absolute(), kind.upper()]
+        what, cwd = f"quantising {source} to {kind}", importance.parent if importance else None
+        planned = _run([*command[:1], "--dry-run", *arguments[1:]], what, cwd)
+        if sizes := re.findall(r"quant size\s*=\s*([\d.]+) MiB", planned):
+            require_disk(target.parent, int(float(sizes[-1]) * 2**20), f"the {kind} GGUF")
+        _run(arguments, what, cwd)
+
+
+def perplexity(source: Path, text: str, context: int, chunks: int) -> float:
+    """llama-perplexity's own figure of a text, in at most `chunks` chunks of `context` tokens."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_text(text, encoding="utf-8")
+        command = [home() / "bin" / "llama-perplexity", "-m", source, "-f", path, "-c", context, "-b", context]
+        command += ["--chunks", chunks]
+        said = _run(command, f"measuring the perplexity of {source}")
+    found = re.search(r"Final estimate: PPL = ([\d.]+)", said)
+    if not found:
+        raise UserError(f"{source}: llama-perplexity gave no estimate: {_tail(said)}")
+    return float(found[1])
+
+
+@contextmanager
+def server(source: Path, context: int) -> Iterator[str]:
+    """The address of a llama-server that has a GGUF loaded, on a free port of this machine alone.
+
+    Raises UserError where it ends before it is ready.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [home() / "bin" / "llama-server", "-m", source, "-c", context, "--host", "127.0.0.1", "--port", port]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([*map(str, command), "--jinja"], stdout=said, stderr=said)
+        try:
+            _wait(process, f"http://127.0.0.1:{port}", source, said)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen, address: str, source: Path, said) -> None:
+    end = time.monotonic() + START
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return
+        except OSError:  # not listening yet, or still loading
+            time.sleep(0.1)
+    said.seek(0)
+    raise UserError(f"{source}: llama-server did not start: {_tail(said.read())}")
 
 
 def library_path() -> Path:
@@ -59,11 +145,15 @@ def library_path() -> Path:
     return home() / "bin"
 
 
-def _run(command: list[object], what: str) -> None:
-    """Run a tool; its output is shown only where it fails."""
+def _run(command: list[object], what: str, cwd: Path | None = None) -> str:
+    """Run a tool and return what it printed, which is shown only where it fails."""
     done = subprocess.run(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=cwd
     )
     if done.returncode:
-        tail = " / ".join(line.strip() for line in done.stdout.strip().splitlines()[-3:])
-        raise UserError(f"{what} failed with exit status {done.returncode}: {tail}")
+        raise UserError(f"{what} failed with exit status {done.returncode}: {_tail(done.stdout)}")
+    return done.stdout
+
+
+def _tail(text: str) -> str:
+    return " / ".join(line.strip() for line in text.strip().splitlines()[-3:])

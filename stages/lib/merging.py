@@ -1,96 +1,87 @@
-"""Merge what was trained into its 16-bit base, from safetensors to safetensors."""
+"""Merge what was trained into its 16-bit base, from safetensors to safetensors, some rows at a time."""
 
 import json
 import math
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
+from stages.lib import tensors
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, write_json
+from stages.lib.space import require_disk
+from stages.lib.tensors import Stored
 
 PREFIX = "base_model.model."
+BAND = 1 << 24  # weights that are in memory at a time, in float32 and float16
 # What `_adapted` computes with, then what the adapter's tensors say by themselves or no weight depends on.
 COMPUTED = {"r", "lora_alpha", "use_rslora", "use_dora", "trainable_token_indices"}
 HARMLESS = {"target_modules", "lora_dropout", "task_type", "inference_mode", "auto_mapping", "peft_version",
             "base_model_name_or_path", "revision"}  # fmt: skip
-
-
-class Learnt:
-    """The tensors of a trained folder, each read from its shard when it is taken, and taken once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.shards = {}
-        for shard in sorted(folder.glob("*.safetensors")):
-            with safe_open(shard, framework="pt") as file:
-                self.shards |= dict.fromkeys(file.keys(), shard)
-        if not self.shards:
-            raise UserError(f"{folder}: no weights there; train them with `dvc repro train`, or `dvc pull` them")
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.shards
-
-    def take(self, name: str, *shape: int) -> torch.Tensor:
-        """A tensor in float32; raises UserError where it is missing or of another shape."""
-        if name not in self:
-            raise self.foreign(f"it has no {name}")
-        with safe_open(self.shards.pop(name), framework="pt") as file:
-            tensor = file.get_tensor(name).float()
-        if tensor.shape != shape:
-            raise self.foreign(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-        return tensor
-
-    def foreign(self, reason: str) -> UserError:
-        return UserError(f"{self.folder}: trained on another base: {reason}; train on this one with `dvc repro train`")
+Parts = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def merge(base: Path, adapter: Path, target: Path) -> None:
     """Write the base with every weight as it was trained: by LoRA, rsLoRA or DoRA, or as a whole model.
 
     A folder without adapter_config.json holds a whole model, of the base's names and shapes, in any shards.
-    Sums are made in float32 and cast once to float16. One tensor of one shard is in memory at a time, and
-    the shard that is being written. Everything else of the base's folder (tokenizer, template, generation
-    config with its end tokens) is copied. Raises UserError for a quantised base, since merging into one
-    ruins the weights, for weights trained on another base, for an adapter that does more than is known
-    here, and for a weight that float16 cannot hold.
+    Sums are made in float32 and cast once to float16, a band of rows at a time, so that memory depends on no
+    tensor's and no shard's size. Everything else of the base's folder (tokenizer, template, generation config
+    with its end tokens) is copied. Raises UserError, before anything is written, for a quantised base (merging
+    into one ruins the weights), for weights of another base's shapes, for an adapter that does more than is known
+    here, and for a disk without room; and while writing, for a base of other bytes than the adapter was trained
+    on, and for a weight that float16 cannot hold.
     """
     config = read_json(base / "config.json")
     if "quantization_config" in config:
         raise UserError(f"{base}: the base is quantised, expected 16-bit weights; merge into the unquantised base")
     settings = _settings(adapter / "adapter_config.json") if (adapter / "adapter_config.json").is_file() else None
-    learnt = Learnt(adapter)
-    shards = sorted(base.glob("*.safetensors"))
+    stored, learnt = tensors.stored_in(base), tensors.stored_in(adapter)
+    parts = {name: _parts(name, one.shape, learnt, settings) for name, one in stored.items()}
+    _check(base, adapter, learnt, parts)
+    size = {name: 2 * math.prod(one.shape) for name, one in stored.items()}
+    require_disk(target.parent, sum(size.values()), "the merged model")
+
     target.mkdir(parents=True)
-    index = {}
-    for shard in tqdm(shards, desc="merge", unit="shard"):
-        tensors = {}
-        with safe_open(shard, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 — a safe_open handle is no mapping
-                if settings is None:
-                    weight = learnt.take(name, *file.get_slice(name).get_shape())
-                else:
-                    weight = _adapted(name, file.get_tensor(name).float(), learnt, settings)
-                tensors[name] = weight.to(torch.float16)
-                if not tensors[name].isfinite().all():
-                    raise UserError(f"{shard}: {name} does not fit into float16 after merging")
-                index[name] = shard.name
-        save_file(tensors, target / shard.name, metadata={"format": "pt"})
-    if learnt.shards:
-        raise learnt.foreign(f"{base} has no place for {min(learnt.shards)}")
+    shards = tensors.shards_of(base)
+    with (
+        ThreadPoolExecutor(1) as beside,
+        tqdm(total=sum(size.values()), desc="merge", unit="B", unit_scale=True) as bar,
+    ):
+        found = beside.submit(tensors.digest, base)
+        for shard in shards:
+            names = [name for name, one in stored.items() if one.path == shard]
+            with tensors.writing(target / shard.name, {name: stored[name].shape for name in names}) as file:
+                for name in names:
+                    for band in _merged(stored[name], name, parts[name], learnt, settings):
+                        file.write(memoryview(band.view(torch.uint8).numpy()).cast("B"))
+                        bar.update(2 * band.numel())
+        _require_same_base(base, adapter, found.result())
     for path in base.iterdir():
-        if path.suffix != ".safetensors" and path.is_file():
+        if path.is_file() and path.suffix not in (".safetensors", *tensors.PICKLES):
             shutil.copyfile(path, target / path.name)
     config.pop("torch_dtype", None)  # the older name of dtype, which Llama-3's config has
     write_json(target / "config.json", config | {"dtype": "float16"})
     if len(shards) > 1:
-        original = json.loads((base / "model.safetensors.index.json").read_text())
-        write_json(target / "model.safetensors.index.json", original | {"weight_map": index})
+        original = read_json(base / tensors.INDEX)
+        metadata = original.get("metadata", {}) | {"total_size": sum(size.values())}
+        places = {name: one.path.name for name, one in stored.items()}
+        write_json(target / tensors.INDEX, original | {"metadata": metadata, "weight_map": places})
+
+
+def _require_same_base(base: Path, adapter: Path, found: str) -> None:
+    if not (adapter / tensors.BASE).is_file():  # trained elsewhere
+        return
+    expected = read_json(adapter / tensors.BASE)["sha256"]
+    if found != expected:
+        raise UserError(
+            f"{adapter}: trained on another base: {adapter / tensors.BASE} has sha256 {expected}, {base} has {found}; "
+            "train on this one with `dvc repro train`"
+        )
 
 
 def _settings(path: Path) -> dict:
@@ -98,6 +89,8 @@ def _settings(path: Path) -> dict:
 
     One that is empty, has PEFT's default or is not there changes nothing.
     """
+    from peft import LoraConfig  # seconds, and only needed here
+
     settings, defaults = read_json(path), LoraConfig().to_dict()
     for name, value in settings.items():
         if name not in COMPUTED | HARMLESS and value and value != defaults.get(name):
@@ -105,25 +98,75 @@ def _settings(path: Path) -> dict:
     return defaults | settings
 
 
-def _adapted(name: str, weight: torch.Tensor, learnt: Learnt, settings: dict) -> torch.Tensor:
-    """The float32 weight with its adapter or its trained token rows, or as it is where it has neither.
+def _parts(name: str, shape: tuple[int, ...], learnt: dict[str, Stored], settings: dict | None) -> Parts:
+    """What belongs to a weight of the base: by its role, the name and the shape that it must have."""
+    if settings is None:
+        return {"whole": (name, shape)}
+    module = PREFIX + name.removesuffix(".weight")
+    if f"{module}.lora_A.weight" in learnt:
+        (outputs, inputs), r = shape, settings["r"]
+        parts = {"A": (f"{module}.lora_A.weight", (r, inputs)), "B": (f"{module}.lora_B.weight", (outputs, r))}
+        return parts | ({"length": (f"{module}.lora_magnitude_vector", (outputs,))} if settings["use_dora"] else {})
+    if (rows := f"{module}.token_adapter.trainable_tokens_delta") in learnt:
+        return {"rows": (rows, (len(_row_ids(module, settings)), shape[1]))}
+    return {}
+
+
+def _row_ids(module: str, settings: dict) -> list[int]:
+    return settings["trainable_token_indices"][module.rsplit(".", 1)[-1]]
+
+
+def _check(base: Path, adapter: Path, learnt: dict[str, Stored], parts: dict[str, Parts]) -> None:
+    """Raise UserError unless every part is there in its shape, and everything that was trained is a part."""
+    wanted = {name: shape for of_weight in parts.values() for name, shape in of_weight.values()}
+    for name, shape in wanted.items():
+        if name not in learnt:
+            reason = f"it has no {name}"
+        elif learnt[name].shape != shape:
+            reason = f"{name} has shape {learnt[name].shape}, expected {shape}"
+        else:
+            continue
+        raise UserError(f"{adapter}: trained on another base: {reason}; train on this one with `dvc repro train`")
+    if strange := set(learnt) - set(wanted):
+        reason = f"{base} has no place for {min(strange)}"
+        raise UserError(f"{adapter}: trained on another base: {reason}; train on this one with `dvc repro train`")
+
+
+def _merged(
+    stored: Stored, name: str, parts: Parts, learnt: dict[str, Stored], settings: dict | None
+) -> Iterator[torch.Tensor]:
+    """The rows of a weight as it was trained, float16, band by band."""
+    count, width = stored.shape[0], math.prod(stored.shape[1:])
+    step = max(1, BAND // width)
+    source = learnt[parts["whole"][0]] if "whole" in parts else stored
+    had = {role: tensors.read(learnt[part]).float() for role, (part, _) in parts.items() if role != "whole"}
+    for first in range(0, count, step):
+        last = min(first + step, count)
+        band = tensors.read(source, first, last)
+        if had:
+            band = _adapted(band.float(), first, name, had, settings)
+        band = band.to(torch.float16)
+        if not band.isfinite().all():
+            raise UserError(f"{stored.path}: {name} does not fit into float16 after merging")
+        yield band
+
+
+def _adapted(rows: torch.Tensor, first: int, name: str, had: dict[str, torch.Tensor], settings: dict) -> torch.Tensor:
+    """Float32 rows of a weight, from row `first` on, with their adapter or their trained token rows.
 
     W + s · B · A, where s is lora_alpha / r (Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1) or
     lora_alpha / √r (Kalajdzievski 2023, rsLoRA, arXiv:2312.03732). DoRA then scales each row, which belongs
     to one output, to the length that was learnt (Liu et al. 2024, arXiv:2402.09353, equation 5).
     """
-    module = PREFIX + name.removesuffix(".weight")
-    a, b, rows = f"{module}.lora_A.weight", f"{module}.lora_B.weight", f"{module}.token_adapter.trainable_tokens_delta"
-    if a in learnt:
-        outputs, inputs = weight.shape
+    here = slice(first, first + len(rows))
+    if "A" in had:
         r = settings["r"]
         scale = settings["lora_alpha"] / (math.sqrt(r) if settings["use_rslora"] else r)
-        weight.addmm_(learnt.take(b, outputs, r), learnt.take(a, r, inputs), alpha=scale)
-        if settings["use_dora"]:
-            length = learnt.take(f"{module}.lora_magnitude_vector", outputs)
-            weight *= (length / torch.linalg.vector_norm(weight, dim=1))[:, None]
-    elif rows in learnt:
-        # PEFT calls them a delta; they are the rows themselves.
-        indices = torch.tensor(settings["trainable_token_indices"][module.rsplit(".", 1)[-1]])
-        weight.index_copy_(0, indices, learnt.take(rows, len(indices), weight.shape[1]))
-    return weight
+        rows.addmm_(had["B"][here], had["A"], alpha=scale)
+        if "length" in had:
+            rows *= (had["length"][here] / torch.linalg.vector_norm(rows, dim=1))[:, None]
+    else:  # PEFT calls the trained rows a delta; they are the rows themselves
+        for i, row in zip(_row_ids(name.removesuffix(".weight"), settings), had["rows"], strict=True):
+            if first <= i < here.stop:
+                rows[i - first] = row
+    return rows

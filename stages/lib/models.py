@@ -45,6 +45,15 @@ def load_model(
     return model.eval()
 
 
+def load_tuned(base: Path, adapter: Path) -> PreTrainedModel:
+    """The base with its adapter laid over it, in float32; where the whole model was trained, that model."""
+    if not (adapter / "adapter_config.json").is_file():
+        return load_model(adapter)
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load_model(base), adapter).eval()
+
+
 def _require(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no model there; build it with `dvc repro`, or fetch it with `dvc pull`")

@@ -16,6 +16,7 @@ BASE = Path("models/base")
 ADAPTER = Path("models/adapter")
 MERGED = Path("models/merged")
 GGUF = Path("models/gguf")
+IMATRIX = Path("models/imatrix.gguf")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 RESULTS = Path("results.md")
@@ -23,5 +24,5 @@ REPORT = Path("report.html")
 
 
 def gguf(kind: str) -> Path:
-    """The GGUF of one type: `f16` or a quant type such as `q4_K_M`."""
+    """The GGUF of one type: `f16`, a quant type such as `q4_K_M`, or `lora-f16`, the adapter alone."""
     return GGUF / f"llama3-chat-doctor-{kind}.gguf"

@@ -44,6 +44,7 @@ class Hub:
 @dataclass
 class Model:
     name: str
+    licence: str
     hub: Hub | None
     scratch: Scratch | None
 
@@ -66,12 +67,29 @@ class Template:
 
 
 @dataclass
+class Verify:
+    dialogues: int
+    prompts: int
+    max_new_tokens: int
+    context: int
+
+    def __post_init__(self) -> None:
+        positive("export.verify", self, "dialogues", "max_new_tokens", "context")
+        at_least("export.verify", self, prompts=0)
+
+
+@dataclass
 class Export:
     types: list[str]
+    verified: list[str]
+    imatrix: bool
+    imatrix_chunks: int
+    verify: Verify
 
     def __post_init__(self) -> None:
         for kind in self.types:
             one_of("export.types", kind, QUANT_TYPES)
+        positive("export", self, "imatrix_chunks")
         check("export.types", self.types, 1 <= len(set(self.types)) == len(self.types) <= 9, "one to nine, each once")
 
 

@@ -10,7 +10,7 @@ from stages.lib.errors import UserError
 
 
 def run(main: Callable, sections: tuple[str, ...] = (), paths: tuple[Path, ...] = (), items: list[str] = ()) -> None:
-    """Call `main(*config sections, *paths, *items)`; a UserError ends with its text and exit status 1.
+    """Call `main(*config sections, *paths, *items)`; a user's mistake ends with its text and exit status 1.
 
     `sections` are dotted keys of params.yaml and must equal the stage's `params:` in dvc.yaml (tested);
     `items` are the matrix items DVC passes on the command line.
@@ -22,5 +22,7 @@ def run(main: Callable, sections: tuple[str, ...] = (), paths: tuple[Path, ...] 
         main(*(config.section(settings, key) for key in sections), *paths, *items)
     except UserError as error:
         sys.exit(f"{name}: {error}")
+    except OSError as error:  # a full disk, a folder that may not be written
+        sys.exit(f"{name}: {error}; nothing half-written was kept: mend that and run the same command")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; the same command takes it up again")

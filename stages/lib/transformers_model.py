@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.lib.models import load_model
+from stages.lib.models import load_model, load_tuned
 
 
 class TransformersModel:
     """Same methods as `stages.lib.gguf_model.GgufModel`, computed in float32 by transformers."""
 
-    def __init__(self, folder: Path) -> None:
-        self.model = load_model(folder)
+    def __init__(self, folder: Path, adapter: Path | None = None) -> None:
+        """The model of a folder, with what was trained laid over it where `adapter` is given."""
+        self.model = load_tuned(folder, adapter) if adapter else load_model(folder)
 
     @torch.inference_mode()
     def answer_logprobs(self, prompt: list[int], answers: list[list[int]]) -> list[np.ndarray]:
@@ -30,6 +31,11 @@ class TransformersModel:
         logits = torch.cat([read.logits.expand(len(answers), 1, -1), later[:, :-1]], dim=1).double()
         picked = logits.log_softmax(-1).gather(2, rows.unsqueeze(2)).squeeze(2).numpy()
         return [row[: len(answer)] for row, answer in zip(picked, answers, strict=True)]
+
+    @torch.inference_mode()
+    def logits(self, ids: list[int]) -> np.ndarray:
+        """Logits after each of the tokens, float32, shape (tokens, words)."""
+        return self.model(input_ids=torch.tensor([ids])).logits[0].float().numpy()
 
     @torch.inference_mode()
     def generate(self, ids: list[int], max_new_tokens: int, stop_ids: set[int]) -> Iterator[int]:

@@ -39,6 +39,11 @@ def evaluated_models(types: list[str]) -> dict[str, str]:
     return fixed | {kind: f"gguf/llama3-chat-doctor-{kind}.gguf" for kind in ["f16", *types]}
 
 
+def verified(types: list[str]) -> list[str]:
+    """Every GGUF that is verified."""
+    return ["f16", *types]
+
+
 def report_slots(types: list[str]) -> list[str]:
     """Evaluated names, the last one repeated up to REPORT_SLOTS.
 
@@ -51,7 +56,7 @@ def report_slots(types: list[str]) -> list[str]:
 
 for resolver in (conf_digest, file_sha256, file_format):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-for resolver in (evaluated_models, report_slots):
+for resolver in (evaluated_models, report_slots, verified):
     # OmegaConf takes a container from a resolver only as one of its own.
     OmegaConf.register_new_resolver(
         resolver.__name__, lambda types, made=resolver: OmegaConf.create(made(types)), replace=True

@@ -1,0 +1,84 @@
+"""Where a GGUF comes from: `python -m inference.lineage FILE.gguf`.
+
+Prints what its metadata says and, inside the repository, which commit made it and how each ancestor is fetched.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from gguf import GGUFReader
+
+from stages.lib import paths
+from stages.lib.errors import UserError
+from stages.lib.lineage import DVC, PREFIX, dvc_md5
+
+
+def main(file: Path) -> None:
+    """Print the lineage; raises UserError where the file has none, or was altered since it was made."""
+    keys = metadata(file)
+    for key, value in keys.items():
+        print(f"{key.removeprefix(PREFIX)}: {value}")
+    ancestors = {key.removeprefix(DVC): value for key, value in keys.items() if key.startswith(DVC)}
+    commit, outs = found(ancestors)
+    if not commit:
+        print("\nno commit of this repository has these hashes in its dvc.lock")
+        return
+    print(f"\ncommit: {commit}")
+    for path in ancestors:
+        print(f"  dvc get . {path} --rev {commit}")
+    made = {path: md5 for path, md5 in outs.items() if path.startswith(f"{paths.GGUF}/")}
+    own = dvc_md5(file)
+    if own in made.values():
+        print(f"unaltered: {next(path for path, md5 in made.items() if md5 == own)} of that commit, byte for byte")
+        return
+    expected = made.get(f"{paths.GGUF}/{file.name}")
+    has = (
+        f"dvc.lock has {expected} for {file.name}"
+        if expected
+        else f"dvc.lock has no {file.name}, but {', '.join(made)}"
+    )
+    raise UserError(f"{file}: ALTERED, or not made by that commit: its md5 is {own}; {has}")
+
+
+def metadata(file: Path) -> dict[str, str]:
+    """The keys of a GGUF that say where it comes from; raises UserError where it is no GGUF or has none."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; build it with `dvc repro`, or fetch it with `dvc pull`")
+    try:
+        fields = GGUFReader(file).fields
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{file}: not a GGUF, or cut off: {error}") from error
+    keys = {key: field.contents() for key, field in fields.items() if key.startswith(PREFIX)}
+    if not keys:
+        raise UserError(f"{file}: no key begins with {PREFIX}: it was not made by this project, or lost them since")
+    return keys
+
+
+def found(ancestors: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The newest commit whose dvc.lock has these hashes by path, and all its outs; nothing where there is none."""
+    for commit in git("log", "--all", "--format=%H", "--", str(paths.LOCK)).split():
+        lock = yaml.load(git("show", f"{commit}:{paths.LOCK}"), Loader=yaml.CSafeLoader) or {}
+        stages = lock.get("stages", {}).values()
+        outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+        if ancestors.items() <= outs.items():
+            return commit, outs
+    return "", {}
+
+
+def git(*arguments: str) -> str:
+    """What git prints; nothing outside a repository, or where a commit lacks the file."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m inference.lineage FILE.gguf")
+    try:
+        main(Path(sys.argv[1]))
+    except UserError as error:
+        sys.exit(f"lineage: {error}")

@@ -1,0 +1,66 @@
+"""The adapter alone as a GGUF, to be laid over a base GGUF: `llama-server -m BASE.gguf --lora ADAPTER.gguf`."""
+
+import logging
+import math
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from stages.lib import llamacpp, tensors
+from stages.lib.files import read_json, write_json, write_text
+from stages.lib.tensors import Stored
+
+ROWS = ".token_adapter.trainable_tokens_delta"
+
+
+def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metadata: dict[str, str]) -> None:
+    """Write an adapter's GGUF; an empty file, and a line in the log, where the method has none.
+
+    DoRA scales whole rows of the base and a full fine-tuning changes all of it: neither is a sum with a matrix of
+    low rank, which is all that llama.cpp adds to a base.
+    """
+    if method not in ("lora", "rslora"):
+        logging.info("%s stays empty: what train.method=%s learns cannot be laid over a base", target, method)
+        write_text(target, "")
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        plain = Path(temporary) / "adapter"  # the converter writes its folder's name into the file
+        plain.mkdir()
+        settings = read_json(adapter / "adapter_config.json")
+        # llama.cpp scales by alpha / rank, of each matrix; rsLoRA's alpha / √r is that of another alpha.
+        alpha = settings["lora_alpha"] * (math.sqrt(settings["r"]) if settings["use_rslora"] else 1)
+        save_file(
+            _as_lora(tensors.stored_in(base), tensors.stored_in(adapter), settings, alpha),
+            plain / "adapter_model.safetensors",
+        )
+        write_json(plain / "adapter_config.json", settings | {"lora_alpha": alpha})
+        llamacpp.convert_adapter(base, plain, target, metadata)
+
+
+def _as_lora(
+    base: dict[str, Stored], learnt: dict[str, Stored], settings: dict, alpha: float
+) -> dict[str, torch.Tensor]:
+    """The adapter's tensors, its trained rows of the vocabulary as matrices of low rank too, which is exact.
+
+    n rows of a matrix (words, width) that move by `delta` (n, width) are a product of rank n: a column of zeros and
+    a one for each row, times `delta`. The embedding, which is looked up, has the factors the other way round.
+    """
+    made = {}
+    for name, stored in learnt.items():
+        if not name.endswith(ROWS):
+            made[name] = tensors.read(stored)
+            continue
+        module = name.removesuffix(ROWS)
+        weight = base[f"{module.removeprefix('base_model.model.')}.weight"]
+        ids = settings["trainable_token_indices"][module.rsplit(".", 1)[-1]]
+        before = torch.cat([tensors.read(weight, i, i + 1) for i in ids]).float()
+        delta = (tensors.read(stored).float() - before) * len(ids) / alpha
+        chosen = torch.zeros(len(ids), weight.shape[0])
+        chosen[range(len(ids)), ids] = 1
+        if module.endswith("embed_tokens"):
+            made |= {f"{module}.lora_embedding_A": chosen, f"{module}.lora_embedding_B": delta.T.contiguous()}
+        else:
+            made |= {f"{module}.lora_A.weight": delta, f"{module}.lora_B.weight": chosen.T.contiguous()}
+    return made

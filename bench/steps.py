@@ -49,7 +49,8 @@ class Clock(TrainerCallback):
         def collate_and_count(rows: list) -> dict:
             batch = collate(rows)
             mask = batch.get("attention_mask")
-            self.tokens.append(int(mask.sum()) if mask is not None else batch["input_ids"].numel())
+            counted = mask.sum() if mask is not None else batch.get("tokens", batch["input_ids"].numel())
+            self.tokens.append(int(counted))
             return batch
 
         return collate_and_count

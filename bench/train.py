@@ -35,6 +35,7 @@ CUT = {"hidden_size": 512, "intermediate_size": 1792, "num_hidden_layers": 2, "n
        "num_key_value_heads": 2, "vocab_size": 128_256, "tie_word_embeddings": False}  # fmt: skip
 CUT_ROWS = 512  # tokens
 CUT_STEPS = 6
+LONG_ROWS = 2048
 
 # module, how rows are laid out, what the module is told besides, changes of the settings
 OURS = ("train_ours", "packed", {"plain_loss": False, "dense_mask": False}, {})
@@ -65,6 +66,9 @@ WORDS = {
 }
 
 
+LONG = {name: RATES[name] for name in ("ours", "ours, dense mask")}
+
+
 def main() -> None:
     """Measure on the tiny base, and at Llama-3's vocabulary for speed and for memory; write, draw and print."""
     settings = section("lora", precision="bf16", attention="documents")
@@ -76,12 +80,17 @@ def main() -> None:
         words = random_rows(4 * CUT_STEPS, CUT_ROWS, CUT["vocab_size"])
         lay_out(words, folder / "cut")
         llama(CUT, folder / "base")
+        tiny = read_json(paths.BASE / "config.json")
+        lay_out(random_rows(4 * CUT_STEPS, LONG_ROWS, tiny["vocab_size"]), folder / "long")
         result = {
             "tiny": compare(RATES, settings, paths.BASE, folder / "tiny", STEPS),
+            "tiny, rows of 2,048": compare(
+                LONG, settings | {"max_length": LONG_ROWS}, paths.BASE, folder / "long", CUT_STEPS
+            ),
             "cut": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS),
             "cut, memory": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=1, give_back=True),
         }
-    r, tiny = settings["lora"]["r"], read_json(paths.BASE / "config.json")
+    r = settings["lora"]["r"]
     limits = {"tiny": limit(tiny, rows, result["tiny"]["ours"], r), "cut": limit(CUT, words, result["cut"]["ours"], r)}
     machine = {"processor": processor(), "cores": torch.get_num_threads(), "avx512_bf16": "avx512_bf16" in cpu_flags()}
     machine |= {name: version(name) for name in ("torch", "transformers", "peft")} | {"trl": TRL}

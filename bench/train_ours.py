@@ -37,7 +37,8 @@ def rows_apart(rows: list[dict]) -> dict:
     """Packed rows one below the other, shape (rows, tokens), each with its padding."""
     names = ("input_ids", "labels", "position_ids")
     batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])).long() for name in names}
-    return batch | {"record_ids": [i for row in rows for i in row["record_ids"]]}
+    told = {"record_ids": [i for row in rows for i in row["record_ids"]], "tokens": sum(row["tokens"] for row in rows)}
+    return batch | told
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from stages.lib.chat import IGNORED
 from stages.lib.errors import UserError
 from stages.lib.files import remove, replacing
 from stages.lib.interrupt import stop_requested
-from stages.lib.loss import without_logits
+from stages.lib.loss import STEP, without_logits
 from stages.lib.train_schema import Train
 from stages.lib.watch import Watch
 
@@ -131,22 +131,25 @@ def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
 
 
 def collate(rows: list[dict]) -> dict:
-    """Packed rows as one line of tokens, their padding left out; tensors of shape (1, tokens).
+    """Packed rows as one line of tokens, with no padding but a last document of it; tensors of shape (1, tokens).
 
+    That one fills the line up to a multiple of STEP tokens: matrix products are prepared for each new shape.
     transformers keeps documents apart by the boundaries only where there is no attention_mask.
     """
-    line = {}
-    for name in ("input_ids", "labels", "position_ids"):
-        tokens = np.concatenate([row[name][: row["tokens"]] for row in rows])
-        line[name] = torch.from_numpy(tokens).long()[None]
-    return line | boundaries(line["position_ids"]) | {"record_ids": [i for row in rows for i in row["record_ids"]]}
+    line, tokens = {}, sum(row["tokens"] for row in rows)
+    padding = np.arange(-tokens % STEP)
+    for name, filling in (("input_ids", 0 * padding), ("labels", 0 * padding + IGNORED), ("position_ids", padding)):
+        parts = [row[name][: row["tokens"]] for row in rows]
+        line[name] = torch.from_numpy(np.concatenate([*parts, filling])).long()[None]
+    told = {"record_ids": [i for row in rows for i in row["record_ids"]], "tokens": tokens}
+    return line | boundaries(line["position_ids"]) | told
 
 
 def evaluate(trainer: Trainer, ignore_keys: None = None) -> dict:
     """Validation loss per trained token, logged; the trainer's own is a mean of the rows' means."""
     model, sums = trainer.model_wrapped.eval(), []
     for batch in trainer.get_eval_dataloader():
-        del batch["record_ids"]
+        del batch["record_ids"], batch["tokens"]
         with torch.no_grad():
             loss = model(**batch, num_items_in_batch=1).loss
         sums.append(torch.stack([loss.double(), (batch["labels"] != IGNORED).sum()])[None])

@@ -4,12 +4,14 @@ from contextlib import nullcontext
 from types import MethodType
 
 import torch
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from stages.lib.chat import IGNORED
 
 CHUNK_BYTES = 1 << 26  # of float32 logits that are in memory at a time
+STEP = 64  # tokens of a line, and rows of logits, come in multiples of it: products are prepared for each new shape
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -31,23 +33,28 @@ class LinearCrossEntropy(torch.autograd.Function):
         loss = hidden.new_zeros((), dtype=torch.float32)
         size = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
         for start in range(0, len(hidden), size):
-            part, wanted = hidden[start : start + size], target[start : start + size, None]
+            wanted = target[start : start + size, None]
+            count = len(wanted)
+            filling = min(-count % STEP, size - count)  # rows of zeros that count for nothing
+            part = pad(hidden[start : start + count], (0, 0, 0, filling))
             logits = part @ matrix.T
             if rows is not None:
                 logits[:, row_ids] = part @ rows.to(part.dtype).T
             logprobs = logits.log_softmax(-1, dtype=torch.float32)
-            loss -= logprobs.gather(1, wanted).sum()
+            loss -= logprobs[:count].gather(1, wanted).sum()
             if not learning:
                 continue
-            grad = logprobs.exp_().scatter_add_(1, wanted, logprobs.new_full((1, 1), -1.0).expand_as(wanted))
-            grad = grad.to(hidden.dtype)
+            grad = logprobs.exp_()
+            grad[:count].scatter_add_(1, wanted, grad.new_full((1, 1), -1.0).expand_as(wanted))
+            grad[count:] = 0
+            grad, here = grad.to(hidden.dtype), slice(start, start + count)
             if rows is not None:
                 grad_rows += (grad[:, row_ids].T @ part).float()
-                grad_hidden[start : start + size] = grad[:, row_ids] @ rows.to(part.dtype)
+                grad_hidden[here] = (grad[:, row_ids] @ rows.to(part.dtype))[:count]
                 grad[:, row_ids] = 0
-                grad_hidden[start : start + size] += grad @ matrix
+                grad_hidden[here] += (grad @ matrix)[:count]
             else:
-                grad_hidden[start : start + size] = grad @ matrix
+                grad_hidden[here] = (grad @ matrix)[:count]
             if grad_weight is not None:
                 grad_weight += (grad.T @ part).float()
         ctx.save_for_backward(grad_hidden, grad_weight, grad_rows)

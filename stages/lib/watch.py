@@ -38,7 +38,7 @@ class Watch(TrainerCallback):
         self.started = time.perf_counter()
         batches, labels = self.collect(*arguments)
         self.records = [record for batch in batches for record in batch.pop("record_ids")]
-        self.tokens = sum(batch["input_ids"].numel() for batch in batches)
+        self.tokens = sum(batch.pop("tokens") for batch in batches)
         return batches, labels
 
     def on_train_begin(self, args, state, control, **_):

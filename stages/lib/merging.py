@@ -3,8 +3,10 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,11 +19,15 @@ from stages.lib.space import require_disk
 from stages.lib.tensors import Stored
 
 PREFIX = "base_model.model."
-BAND = 1 << 24  # weights that are in memory at a time, in float32 and float16
+BAND = 1 << 20  # weights that are worked on at a time: few enough for the processor's cache
+ROUNDED_UP = 65520  # from here on, float16 rounds to infinity
 # What `_adapted` computes with, then what the adapter's tensors say by themselves or no weight depends on.
 COMPUTED = {"r", "lora_alpha", "use_rslora", "use_dora", "trainable_token_indices"}
 HARMLESS = {"target_modules", "lora_dropout", "task_type", "inference_mode", "auto_mapping", "peft_version",
             "base_model_name_or_path", "revision"}  # fmt: skip
+# PEFT's defaults, of those that are not empty.
+PLAIN = {"peft_type": "LORA", "bias": "none", "init_lora_weights": True, "megatron_core": "megatron.core",
+         "qalora_group_size": 16}  # fmt: skip
 Parts = dict[str, tuple[str, tuple[int, ...]]]
 
 
@@ -48,18 +54,16 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
 
     target.mkdir(parents=True)
     shards = tensors.shards_of(base)
-    with (
-        ThreadPoolExecutor(1) as beside,
-        tqdm(total=sum(size.values()), desc="merge", unit="B", unit_scale=True) as bar,
-    ):
+    bar = tqdm(total=sum(size.values()), desc="merge", unit="B", unit_scale=True)
+    with ThreadPoolExecutor(3) as beside, bar:
         found = beside.submit(tensors.digest, base)
         for shard in shards:
             names = [name for name, one in stored.items() if one.path == shard]
+            bands = (band for name in names for band in _bands(stored[name], name, parts[name], learnt, settings))
             with tensors.writing(target / shard.name, {name: stored[name].shape for name in names}) as file:
-                for name in names:
-                    for band in _merged(stored[name], name, parts[name], learnt, settings):
-                        file.write(memoryview(band.view(torch.uint8).numpy()).cast("B"))
-                        bar.update(2 * band.numel())
+                for merged in _two_ahead(beside, bands):
+                    file.write(memoryview(merged.view(torch.uint8).numpy()).cast("B"))
+                    bar.update(2 * merged.numel())
         _require_same_base(base, adapter, found.result())
     for path in base.iterdir():
         if path.is_file() and path.suffix not in (".safetensors", *tensors.PICKLES):
@@ -89,13 +93,11 @@ def _settings(path: Path) -> dict:
 
     One that is empty, has PEFT's default or is not there changes nothing.
     """
-    from peft import LoraConfig  # seconds, and only needed here
-
-    settings, defaults = read_json(path), LoraConfig().to_dict()
+    settings = {"use_rslora": False, "use_dora": False} | read_json(path)
     for name, value in settings.items():
-        if name not in COMPUTED | HARMLESS and value and value != defaults.get(name):
+        if name not in COMPUTED | HARMLESS and value and value != PLAIN.get(name):
             raise UserError(f"{path}: {name} is {json.dumps(value)}, expected a plain LoRA, rsLoRA or DoRA adapter")
-    return defaults | settings
+    return settings
 
 
 def _parts(name: str, shape: tuple[int, ...], learnt: dict[str, Stored], settings: dict | None) -> Parts:
@@ -132,23 +134,40 @@ def _check(base: Path, adapter: Path, learnt: dict[str, Stored], parts: dict[str
         raise UserError(f"{adapter}: trained on another base: {reason}; train on this one with `dvc repro train`")
 
 
-def _merged(
+def _two_ahead(pool: ThreadPoolExecutor, tasks: Iterator[Callable]) -> Iterator[torch.Tensor]:
+    """What the tasks return, in order, while the next two are under way."""
+    waiting: deque = deque()
+    for task in tasks:
+        waiting.append(pool.submit(task))
+        if len(waiting) > 2:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _bands(
     stored: Stored, name: str, parts: Parts, learnt: dict[str, Stored], settings: dict | None
-) -> Iterator[torch.Tensor]:
-    """The rows of a weight as it was trained, float16, band by band."""
+) -> Iterator[Callable[[], torch.Tensor]]:
+    """For each band of rows of a weight, what reads and merges it."""
     count, width = stored.shape[0], math.prod(stored.shape[1:])
     step = max(1, BAND // width)
     source = learnt[parts["whole"][0]] if "whole" in parts else stored
     had = {role: tensors.read(learnt[part]).float() for role, (part, _) in parts.items() if role != "whole"}
     for first in range(0, count, step):
-        last = min(first + step, count)
-        band = tensors.read(source, first, last)
-        if had:
-            band = _adapted(band.float(), first, name, had, settings)
-        band = band.to(torch.float16)
-        if not band.isfinite().all():
-            raise UserError(f"{stored.path}: {name} does not fit into float16 after merging")
-        yield band
+        yield partial(_merged, source, first, min(first + step, count), name, had, settings)
+
+
+def _merged(
+    source: Stored, first: int, last: int, name: str, had: dict[str, torch.Tensor], settings: dict | None
+) -> torch.Tensor:
+    """Rows of a weight as it was trained, float16."""
+    band = tensors.read(source, first, last).float()
+    if had:
+        band = _adapted(band, first, name, had, settings)
+    least, most = band.aminmax()
+    if not (least > -ROUNDED_UP and most < ROUNDED_UP):  # no comparison holds of NaN
+        raise UserError(f"{source.path}: {name} does not fit into float16 after merging")
+    return band.half()
 
 
 def _adapted(rows: torch.Tensor, first: int, name: str, had: dict[str, torch.Tensor], settings: dict) -> torch.Tensor:

@@ -16,6 +16,10 @@ style: setup
 bench: setup
 	python -m bench.prepare
 	python -m bench.tokenize
+	python -m bench.memory
+	python -m bench.train
+	python -m bench.train_8b
+	python -m bench.export_8b
 
 setup: .venv/ready llama.cpp
 

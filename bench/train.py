@@ -87,7 +87,7 @@ def main() -> None:
             "tiny, rows of 2,048": compare(
                 LONG, settings | {"max_length": LONG_ROWS}, paths.BASE, folder / "long", CUT_STEPS
             ),
-            "cut": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS),
+            "cut": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=2),
             "cut, memory": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=1, give_back=True),
         }
     r = settings["lora"]["r"]

@@ -177,6 +177,13 @@ def test_an_adapter_of_another_shape_is_refused(base, tuned, tmp_path):
         merge(base, other, tmp_path / "merged")
 
 
+def test_what_is_taken_for_pefts_default_is_its_default():
+    from peft import LoraConfig
+
+    known = merging.COMPUTED | merging.HARMLESS
+    assert {key: value for key, value in LoraConfig().to_dict().items() if value and key not in known} == merging.PLAIN
+
+
 @pytest.mark.parametrize(
     "setting",
     [

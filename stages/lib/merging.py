@@ -15,11 +15,12 @@ from tqdm import tqdm
 from stages.lib import tensors
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, write_json
-from stages.lib.space import require_disk
+from stages.lib.space import require_disk, require_memory
 from stages.lib.tensors import Stored
 
 PREFIX = "base_model.model."
 BAND = 1 << 20  # weights that are worked on at a time: few enough for the processor's cache
+MEMORY = 1 << 30  # bytes that it takes, whatever the base's size
 ROUNDED_UP = 65520  # from here on, float16 rounds to infinity
 # What `_adapted` computes with, then what the adapter's tensors say by themselves or no weight depends on.
 COMPUTED = {"r", "lora_alpha", "use_rslora", "use_dora", "trainable_token_indices"}
@@ -51,6 +52,7 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
     _check(base, adapter, learnt, parts)
     size = {name: 2 * math.prod(one.shape) for name, one in stored.items()}
     require_disk(target.parent, sum(size.values()), "the merged model")
+    require_memory(MEMORY, "merging")
 
     target.mkdir(parents=True)
     shards = tensors.shards_of(base)

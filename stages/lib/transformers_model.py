@@ -7,13 +7,19 @@ import numpy as np
 import torch
 
 from stages.lib.models import load_model, load_tuned
+from stages.lib.space import require_memory
 
 
 class TransformersModel:
     """Same methods as `stages.lib.gguf_model.GgufModel`, computed in float32 by transformers."""
 
     def __init__(self, folder: Path, adapter: Path | None = None) -> None:
-        """The model of a folder, with what was trained laid over it where `adapter` is given."""
+        """The model of a folder, with what was trained laid over it where `adapter` is given.
+
+        Raises UserError where the machine has no room for it.
+        """
+        size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
+        require_memory(2 * size, f"{folder}, whose 16-bit weights become float32,")
         self.model = load_tuned(folder, adapter) if adapter else load_model(folder)
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import TrainerCallback, trainer
 
-from bench.measuring import GIVE_BACK, forget_peak, resident
+from bench.measuring import forget_peak, resident
 
 TRL = "trl==1.16.0"
 WARM_UP = 3  # steps that are not timed
@@ -87,11 +87,8 @@ def section(method: str, **changes) -> dict:
     return values | {"launch": OmegaConf.to_container(OmegaConf.load("conf/train/launch/single.yaml"))} | changes
 
 
-def run(module: str, settings: dict, folder: Path, give_back: bool = False) -> dict:
-    """Train once, by `python -m bench.MODULE SETTINGS OUT`; what its clock saw, or `{"failed": its last line}`.
-
-    `give_back`: freed memory leaves the process at once, so that what is resident is what is used; it costs time.
-    """
+def run(module: str, settings: dict, folder: Path) -> dict:
+    """Train once, by `python -m bench.MODULE SETTINGS OUT`; what its clock saw, or `{"failed": its last line}`."""
     folder.mkdir(parents=True, exist_ok=True)
     given, out = folder / "settings.json", folder / "seen.json"
     given.write_text(json.dumps(settings), encoding="utf-8")
@@ -101,7 +98,7 @@ def run(module: str, settings: dict, folder: Path, give_back: bool = False) -> d
         command,
         capture_output=True,
         text=True,
-        env=os.environ | (GIVE_BACK if give_back else {}) | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path},
     )
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]}

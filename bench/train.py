@@ -55,7 +55,6 @@ RATES = {
     "TRL, padded": but(PEER, "padded"),
     "TRL, padded, like lengths together": but(PEER, "padded", by_length=True),
     "ours, dense mask": but(OURS, dense_mask=True),
-    "ours, logits whole": but(OURS, plain_loss=True),
     "ours, fp32": but(OURS, train={"precision": "fp32"}),
 }
 WORDS = {
@@ -70,7 +69,7 @@ LONG = {name: RATES[name] for name in ("ours", "ours, dense mask")}
 
 
 def main() -> None:
-    """Measure on the tiny base, and at Llama-3's vocabulary for speed and for memory; write, draw and print."""
+    """Measure on the tiny base and at Llama-3's vocabulary; write, draw and print the result."""
     settings = section("lora", precision="bf16", attention="documents")
     wide = settings | {"max_length": CUT_ROWS}
     with tempfile.TemporaryDirectory() as temporary:
@@ -87,8 +86,7 @@ def main() -> None:
             "tiny, rows of 2,048": compare(
                 LONG, settings | {"max_length": LONG_ROWS}, paths.BASE, folder / "long", CUT_STEPS
             ),
-            "cut": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=2),
-            "cut, memory": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=1, give_back=True),
+            "cut": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=1),
         }
     r = settings["lora"]["r"]
     limits = {"tiny": limit(tiny, rows, result["tiny"]["ours"], r), "cut": limit(CUT, words, result["cut"]["ours"], r)}
@@ -118,7 +116,6 @@ def compare(
     steps: int,
     rounds: int = ROUNDS,
     cap_gib: float = 0,
-    give_back: bool = False,
 ) -> dict[str, list]:
     """What each variant's clock saw in each round, the variants in turn, on the rows laid out in the folder."""
     documents, rows = len(load_from_disk(folder / "padded")), len(load_from_disk(folder / "packed"))
@@ -135,7 +132,7 @@ def compare(
             one = told | {key: str(value) if isinstance(value, Path) else value for key, value in places.items()}
             one |= {"train": settings | once | size | changes, "seed": SEED, "steps": steps, "cap_gib": cap_gib}
             started = time.perf_counter()
-            seen[name].append(run(module, one, folder / "run", give_back))
+            seen[name].append(run(module, one, folder / "run"))
             figures = {key: value for key, value in seen[name][-1].items() if key != "losses"}
             logging.info("round %d, %s, %.0f s: %s", number + 1, name, time.perf_counter() - started, figures)
     return seen

@@ -62,9 +62,8 @@ def main() -> None:
                 case = f"{method}, 2 rows of {length}"
                 logging.info("%s on %s", case, name)
                 seen = compare(
-                    {"ours": OURS} | peers, settings, folder / "base", folder / str(length), steps, 1, CAP_GIB,
-                    give_back=not gpu,
-                )  # fmt: skip
+                    {"ours": OURS} | peers, settings, folder / "base", folder / str(length), steps, 1, CAP_GIB
+                )
                 result[case] = seen
                 print(f"{case}, {name}\n{table(seen)}")
                 if "failed" not in seen["ours"][0]:

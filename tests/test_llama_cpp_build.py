@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,8 @@ def test_no_compiler(folder, tmp_path):
 def test_nothing_to_do_where_the_build_is_there(folder):
     pin = json.loads((folder / "pin.json").read_text())
     (folder / "build").mkdir()
-    (folder / "build/stamp.json").write_text(json.dumps(pin | {"cuda": False}))
+    beside = runpy.run_path(str(folder / "build.py"))["BESIDE"]
+    (folder / "build/stamp.json").write_text(json.dumps(pin | {"cuda": False, "beside": beside}))
     done = build(folder, PATH="", GGML_CUDA="0")
     assert done.returncode == 0 and not done.stderr
     assert not (folder / "src").exists()

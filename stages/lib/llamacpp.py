@@ -20,6 +20,7 @@ from stages.lib.space import require_disk
 ROOT = Path(__file__).resolve().parents[2]
 PIN = ROOT / "llama.cpp" / "pin.json"
 CHUNK = 512  # tokens that llama-imatrix reads at a time
+ATTEMPTS = 5  # llama-perplexity logs from a thread of its own, which its end may cut off on a busy machine
 START = 600  # seconds that llama-server may take to load a model
 
 
@@ -101,11 +102,11 @@ def perplexity(source: Path, text: str, context: int, chunks: int) -> float:
         path.write_text(text, encoding="utf-8")
         command = [home() / "bin" / "llama-perplexity", "-m", source, "-f", path, "-c", context, "-b", context]
         command += ["--chunks", chunks]
-        said = _run(command, f"measuring the perplexity of {source}")
-    found = re.search(r"Final estimate: PPL = ([\d.]+)", said)
-    if not found:
-        raise UserError(f"{source}: llama-perplexity gave no estimate: {_tail(said)}")
-    return float(found[1])
+        for _ in range(ATTEMPTS):
+            said = _run(command, f"measuring the perplexity of {source}")
+            if found := re.search(r"Final estimate: PPL = ([\d.]+)", said):
+                return float(found[1])
+    raise UserError(f"{source}: llama-perplexity gave no estimate in {ATTEMPTS} attempts: {_tail(said)}")
 
 
 @contextmanager

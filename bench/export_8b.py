@@ -65,10 +65,9 @@ llamacpp.quantize(Path(sys.argv[1]), Path(sys.argv[2]), "q4_K_M")
 
 def main() -> None:
     """Measure everything; write and print the result."""
-    scratch = Path(os.environ.get("TMPDIR", "/tmp"))
     machine = {"processor": processor(), "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
-    machine |= {"free_disk_gb": shutil.disk_usage(scratch).free / 1e9, "system": platform.release()}
-    with tempfile.TemporaryDirectory(dir=scratch) as temporary:
+    machine |= {"free_disk_gb": shutil.disk_usage(tempfile.gettempdir()).free / 1e9, "system": platform.release()}
+    with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         small = beside_peft(folder / "1b")
         large = rehearsal(folder / "8b")
@@ -184,7 +183,7 @@ def make(config: dict, folder: Path, shards: int) -> None:
 
 
 def place(name: str) -> str:
-    return f"{'self_attn' if name[0] in 'qkvo' and name != 'up_proj' else 'mlp'}.{name}"
+    return f"{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}"
 
 
 def of_model(config: dict) -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +27,7 @@ class Clock(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.ended, self.losses, self.tokens, self.peaks = [], [], [], []
+        self.ended, self.losses, self.tokens, self.peak = [], [], [], 0
 
     def on_train_begin(self, args, state, control, **_):
         if torch.cuda.is_available():
@@ -37,7 +38,7 @@ class Clock(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ended.append(time.perf_counter())
-        self.peaks.append(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident())
+        self.peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident()
 
     def on_log(self, args, state, control, logs, **_):
         if "loss" in logs:
@@ -63,11 +64,9 @@ class Clock(TrainerCallback):
         steps = len(self.ended)
         tokens = [sum(self.tokens[i * accumulation : (i + 1) * accumulation]) for i in range(steps)]
         timed = self.ended[-1] - self.ended[WARM_UP - 1]
-        seconds = [
-            after - before for before, after in zip(self.ended[WARM_UP - 1 :], self.ended[WARM_UP:], strict=False)
-        ]
+        seconds = [after - before for before, after in pairwise(self.ended[WARM_UP - 1 :])]
         seen = {"tokens_per_second": sum(tokens[WARM_UP:]) / timed, "step_seconds": median(seconds)}
-        path.write_text(json.dumps(seen | {"peak": self.peaks[-1], "losses": self.losses}), encoding="utf-8")
+        path.write_text(json.dumps(seen | {"peak": self.peak, "losses": self.losses}), encoding="utf-8")
 
 
 def watch(cap_gib: float) -> Clock:
@@ -94,12 +93,7 @@ def run(module: str, settings: dict, folder: Path) -> dict:
     given.write_text(json.dumps(settings), encoding="utf-8")
     command = [sys.executable, "-m", f"bench.{module}", str(given), str(out)]
     path = os.pathsep.join([str(with_trl()), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]}
     return json.loads(out.read_text(encoding="utf-8"))

@@ -127,9 +127,9 @@ def compare(
     for number in range(rounds):
         for name, (module, laid, told, changes) in variants.items():
             size = dict(zip(("per_device_train_batch_size", "gradient_accumulation_steps"), batches[laid], strict=True))
-            places = {"base": base, "tokenized": folder / "packed-ours"}
-            places |= {"data": folder / ("padded" if laid == "padded" else "packed"), "packed": laid != "padded"}
-            one = told | {key: str(value) if isinstance(value, Path) else value for key, value in places.items()}
+            packed = laid != "padded"
+            one = told | {"base": str(base), "tokenized": str(folder / "packed-ours"), "packed": packed}
+            one |= {"data": str(folder / ("packed" if packed else "padded"))}
             one |= {"train": settings | once | size | changes, "seed": SEED, "steps": steps, "cap_gib": cap_gib}
             started = time.perf_counter()
             seen[name].append(run(module, one, folder / "run"))

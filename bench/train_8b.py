@@ -11,7 +11,6 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 
 import torch
 
@@ -70,9 +69,9 @@ def main() -> None:
                     reached = limit(config, rows, seen["ours"], 64, peak)
                     print(json.dumps(reached | {"peak_gib": seen["ours"][0]["peak"] / GIB}), flush=True)
                     result[case] |= {"limit": reached}
-                if gpu and "failed" not in seen["ours"][0]:
-                    rate = median(one["tokens_per_second"] for one in seen["ours"])
-                    print(f"the recipe's three epochs: about {RECIPE_TOKENS / rate / 3600:.1f} hours", flush=True)
+                    if gpu:
+                        hours = RECIPE_TOKENS / seen["ours"][0]["tokens_per_second"] / 3600
+                        print(f"the recipe's three epochs: about {hours:.1f} hours", flush=True)
                 write_json(RESULT, {"device": name, "cap_gib": CAP_GIB, "cases": result})
 
 

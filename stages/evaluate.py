@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from stages.lib import bleu, medqa, paths, perplexity
+from stages.lib import bleu, dialogues, medqa, paths, perplexity
 from stages.lib.files import read_jsonl, sha256, write_json, write_jsonl
 from stages.lib.models import load_tokenizer
 from stages.lib.schema import Measure
@@ -16,10 +16,9 @@ def main(measure: Measure, models: Path, prepared: Path, base: Path, metrics: Pa
     tokenizer = load_tokenizer(base)
     stop_ids = stop_ids_of(base)
     model = open_model(models / model_path, measure.context)
-    dialogues = sorted((row for _, row in read_jsonl(prepared / "test.jsonl")), key=lambda row: row["id"])
-    dialogues = dialogues[: measure.dialogues or None]
+    rows = dialogues.by_id(prepared / "test.jsonl")[: measure.dialogues or None]
     questions = [row for _, row in read_jsonl(prepared / "medqa_test.jsonl")][: measure.questions or None]
-    examples = answer_examples(tokenizer, dialogues, measure.context - measure.max_new_tokens)
+    examples = answer_examples(tokenizer, rows, measure.context - measure.max_new_tokens)
     prompts = question_examples(tokenizer, questions, measure.context)
 
     perplexities, _ = perplexity.measure(model, examples, tokenizer.eos_token_id)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from stages.lib import llamacpp, paths
+from stages.lib import dialogues, llamacpp, paths
 from stages.lib.chat import rendered
-from stages.lib.files import read_jsonl, write_text
+from stages.lib.files import write_text
 from stages.lib.models import load_tokenizer
 from stages.lib.stage import run
 
@@ -18,7 +18,7 @@ def main(weighed: bool, chunks: int, prepared: Path, base: Path, gguf: Path, ima
         return
     tokenizer, enough = load_tokenizer(base), chunks * llamacpp.CHUNK * CHARACTERS
     text = ""
-    for row in sorted((row for _, row in read_jsonl(prepared / "train.jsonl")), key=lambda row: row["id"]):
+    for row in dialogues.by_id(prepared / "train.jsonl"):
         text += rendered(tokenizer, row["messages"])
         if len(text) > enough:
             break

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from stages.lib import divergence, parity, paths
+from stages.lib import dialogues, divergence, parity, paths
 from stages.lib.errors import UserError
-from stages.lib.files import read_jsonl, write_json
+from stages.lib.files import write_json
 from stages.lib.gguf_model import GgufModel
 from stages.lib.models import load_tokenizer
 from stages.lib.schema import Verify
@@ -23,18 +23,18 @@ def main(
 ) -> None:
     """Measure one GGUF and write metrics/verify/NAME.json; fail where a check does not hold."""
     tokenizer = load_tokenizer(base)
-    rows = sorted((row for _, row in read_jsonl(prepared / "test.jsonl")), key=lambda row: row["id"])
+    rows = dialogues.by_id(prepared / "test.jsonl")
     examples = answer_examples(tokenizer, rows, verify.context)[: verify.dialogues]
-    dialogues = [[*one["prompt_ids"], *one["answer_ids"], tokenizer.eos_token_id] for one in examples]
+    texts = [[*one["prompt_ids"], *one["answer_ids"], tokenizer.eos_token_id] for one in examples]
     gguf, original = folder / paths.gguf(name).name, folder / paths.gguf("f16").name
     model = GgufModel(gguf, verify.context)
     reference = TransformersModel(merged) if name == "f16" else GgufModel(original, verify.context)
-    result = {"name": name} | divergence.measure(reference, model, dialogues) | parity.tensor_types(gguf)
+    result = {"name": name} | divergence.measure(reference, model, texts) | parity.tensor_types(gguf)
     checks = {}
     if name == "f16":
         same, kl = result["same_top"], result["kl_mean"]
         trained = TransformersModel(base, adapter)
-        moved = divergence.measure(trained, reference, dialogues[:LOOKED_AT])["largest_logit_difference"]
+        moved = divergence.measure(trained, reference, texts[:LOOKED_AT])["largest_logit_difference"]
         asked = [one["messages"][:-1] for one in examples[:LOOKED_AT]]
         first = [one["prompt_ids"] for one in examples[: verify.prompts]]
         text = "\n\n".join(message["content"] for row in rows for message in row["messages"])

@@ -1,7 +1,6 @@
 """The adapter alone as a GGUF, to be laid over a base GGUF: `llama-server -m BASE.gguf --lora ADAPTER.gguf`."""
 
 import logging
-import math
 import tempfile
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from stages.lib import llamacpp, tensors
-from stages.lib.files import read_json, write_json, write_text
+from stages.lib.files import write_json, write_text
+from stages.lib.merging import PREFIX, ROWS, row_ids, scale_of, settings_of
 from stages.lib.tensors import Stored
-
-ROWS = ".token_adapter.trainable_tokens_delta"
 
 
 def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metadata: dict[str, str]) -> None:
@@ -28,9 +26,8 @@ def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metada
     with tempfile.TemporaryDirectory() as temporary:
         plain = Path(temporary) / "adapter"  # the converter writes its folder's name into the file
         plain.mkdir()
-        settings = read_json(adapter / "adapter_config.json")
-        # llama.cpp scales by alpha / rank, of each matrix; rsLoRA's alpha / √r is that of another alpha.
-        alpha = settings["lora_alpha"] * (math.sqrt(settings["r"]) if settings["use_rslora"] else 1)
+        settings = settings_of(adapter / "adapter_config.json")
+        alpha = scale_of(settings) * settings["r"]  # llama.cpp scales by alpha / rank, of each matrix
         save_file(
             _as_lora(tensors.stored_in(base), tensors.stored_in(adapter), settings, alpha),
             plain / "adapter_model.safetensors",
@@ -53,8 +50,8 @@ def _as_lora(
             made[name] = tensors.read(stored)
             continue
         module = name.removesuffix(ROWS)
-        weight = base[f"{module.removeprefix('base_model.model.')}.weight"]
-        ids = settings["trainable_token_indices"][module.rsplit(".", 1)[-1]]
+        weight = base[f"{module.removeprefix(PREFIX)}.weight"]
+        ids = row_ids(module, settings)
         before = torch.cat([tensors.read(weight, i, i + 1) for i in ids]).float()
         delta = (tensors.read(stored).float() - before) * len(ids) / alpha
         chosen = torch.zeros(len(ids), weight.shape[0])

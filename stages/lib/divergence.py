@@ -3,7 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
-from stages.lib.perplexity import exp_of_mean
+from stages.lib.perplexity import exp_of_mean, log_softmax
 
 ROWS = 64  # positions whose probabilities are in memory at a time
 
@@ -22,7 +22,7 @@ def measure(reference, other, dialogues: list[list[int]]) -> dict:
         same += int((one.argmax(1) == two.argmax(1)).sum())
         loss = 0.0
         for start in range(0, len(ids), ROWS):
-            p, q = (_log_softmax(logits[start : start + ROWS]) for logits in (one, two))
+            p, q = (log_softmax(logits[start : start + ROWS]) for logits in (one, two))
             divergences.append((np.exp(p) * (p - q)).sum(1))
             following = ids[start + 1 : start + 1 + ROWS]
             at = np.arange(len(following))
@@ -41,8 +41,3 @@ def measure(reference, other, dialogues: list[list[int]]) -> dict:
         "positions": len(values),
         "dialogues": len(dialogues),
     }
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

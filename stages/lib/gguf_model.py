@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.lib import llamacpp
 from stages.lib.errors import UserError
+from stages.lib.perplexity import log_softmax
 
 
 @cache
@@ -59,14 +60,14 @@ class GgufModel:
         """
         self._start()
         self._decode(prompt, 0, every=False)
-        first = _log_softmax(self._logits(len(prompt) - 1))
+        first = log_softmax(self._logits(len(prompt) - 1))
         scored = []
         for answer in answers:
             self.c.llama_memory_seq_rm(self._memory(), 0, len(prompt), -1)
             later = answer[:-1]
             if later:
                 self._decode(later, len(prompt), every=True)
-            rest = [_log_softmax(self._logits(i))[token] for i, token in enumerate(answer[1:])]
+            rest = [log_softmax(self._logits(i))[token] for i, token in enumerate(answer[1:])]
             scored.append(np.array([first[answer[0]], *rest]))
         return scored
 
@@ -122,8 +123,3 @@ class GgufModel:
     def _logits(self, i: int) -> np.ndarray:
         pointer = self.c.llama_get_logits_ith(self.context_pointer, i)
         return np.ctypeslib.as_array(pointer, shape=(self.vocab_size,))
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max()
-    return shifted - np.log(np.exp(shifted).sum())

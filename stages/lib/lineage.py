@@ -49,7 +49,7 @@ def dvc_md5(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    files = sorted(one for one in path.rglob("*") if one.is_file())
+    files = (one for one in path.rglob("*") if one.is_file())
     listed = [{"md5": dvc_md5(one), "relpath": one.relative_to(path).as_posix()} for one in files]
     listed.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"

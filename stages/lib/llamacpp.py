@@ -84,15 +84,14 @@ def quantize(source: Path, target: Path, kind: str, importance: Path | None = No
     """
     if not source.is_file():
         raise UserError(f"{source}: no such file; build it with `dvc repro convert`")
-    weighed = ["--imatrix", importance.name] if importance else []
-    command = [home() / "bin" / "llama-quantize", *weighed, source.absolute()]
+    tool, weighed = home() / "bin" / "llama-quantize", ["--imatrix", importance.name] if importance else []
+    what, cwd = f"quantising {source} to {kind}", importance.parent if importance else None
     with replacing(target) as temporary:
-        arguments = [*command, temporary.absolute(), kind.upper()]
-        what, cwd = f"quantising {source} to {kind}", importance.parent if importance else None
-        planned = _run([*command[:1], "--dry-run", *arguments[1:]], what, cwd)
+        arguments = [*weighed, source.absolute(), temporary.absolute(), kind.upper()]
+        planned = _run([tool, "--dry-run", *arguments], what, cwd)
         if sizes := re.findall(r"quant size\s*=\s*([\d.]+) MiB", planned):
             require_disk(target.parent, int(float(sizes[-1]) * 2**20), f"the {kind} GGUF")
-        _run(arguments, what, cwd)
+        _run([tool, *arguments], what, cwd)
 
 
 def perplexity(source: Path, text: str, context: int, chunks: int) -> float:

@@ -19,6 +19,7 @@ from stages.lib.space import require_disk, require_memory
 from stages.lib.tensors import Stored
 
 PREFIX = "base_model.model."
+ROWS = ".token_adapter.trainable_tokens_delta"  # PEFT calls them a delta; they are the rows themselves
 BAND = 1 << 20  # weights that are worked on at a time: few enough for the processor's cache
 MEMORY = 1 << 30  # bytes that it takes, whatever the base's size
 ROUNDED_UP = 65520  # from here on, float16 rounds to infinity
@@ -46,7 +47,7 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
     config = read_json(base / "config.json")
     if "quantization_config" in config:
         raise UserError(f"{base}: the base is quantised, expected 16-bit weights; merge into the unquantised base")
-    settings = _settings(adapter / "adapter_config.json") if (adapter / "adapter_config.json").is_file() else None
+    settings = settings_of(adapter / "adapter_config.json") if (adapter / "adapter_config.json").is_file() else None
     stored, learnt = tensors.stored_in(base), tensors.stored_in(adapter)
     parts = {name: _parts(name, one.shape, learnt, settings) for name, one in stored.items()}
     _check(base, adapter, learnt, parts)
@@ -84,13 +85,14 @@ def _require_same_base(base: Path, adapter: Path, found: str) -> None:
         return
     expected = read_json(adapter / tensors.BASE)["sha256"]
     if found != expected:
-        raise UserError(
-            f"{adapter}: trained on another base: {adapter / tensors.BASE} has sha256 {expected}, {base} has {found}; "
-            "train on this one with `dvc repro train`"
-        )
+        raise _foreign(adapter, f"{adapter / tensors.BASE} has sha256 {expected}, {base} has {found}")
 
 
-def _settings(path: Path) -> dict:
+def _foreign(adapter: Path, reason: str) -> UserError:
+    return UserError(f"{adapter}: trained on another base: {reason}; train on this one with `dvc repro train`")
+
+
+def settings_of(path: Path) -> dict:
     """An adapter's settings; raises UserError for one that the merged weights depend on in a way not known here.
 
     One that is empty, has PEFT's default or is not there changes nothing.
@@ -111,12 +113,21 @@ def _parts(name: str, shape: tuple[int, ...], learnt: dict[str, Stored], setting
         (outputs, inputs), r = shape, settings["r"]
         parts = {"A": (f"{module}.lora_A.weight", (r, inputs)), "B": (f"{module}.lora_B.weight", (outputs, r))}
         return parts | ({"length": (f"{module}.lora_magnitude_vector", (outputs,))} if settings["use_dora"] else {})
-    if (rows := f"{module}.token_adapter.trainable_tokens_delta") in learnt:
-        return {"rows": (rows, (len(_row_ids(module, settings)), shape[1]))}
+    if (rows := module + ROWS) in learnt:
+        return {"rows": (rows, (len(row_ids(module, settings)), shape[1]))}
     return {}
 
 
-def _row_ids(module: str, settings: dict) -> list[int]:
+def scale_of(settings: dict) -> float:
+    """What B · A is multiplied by: lora_alpha / r (Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1) or
+    lora_alpha / √r (Kalajdzievski 2023, rsLoRA, arXiv:2312.03732).
+    """
+    r = settings["r"]
+    return settings["lora_alpha"] / (math.sqrt(r) if settings["use_rslora"] else r)
+
+
+def row_ids(module: str, settings: dict) -> list[int]:
+    """The rows of a module's matrix that an adapter trains."""
     return settings["trainable_token_indices"][module.rsplit(".", 1)[-1]]
 
 
@@ -125,15 +136,11 @@ def _check(base: Path, adapter: Path, learnt: dict[str, Stored], parts: dict[str
     wanted = {name: shape for of_weight in parts.values() for name, shape in of_weight.values()}
     for name, shape in wanted.items():
         if name not in learnt:
-            reason = f"it has no {name}"
-        elif learnt[name].shape != shape:
-            reason = f"{name} has shape {learnt[name].shape}, expected {shape}"
-        else:
-            continue
-        raise UserError(f"{adapter}: trained on another base: {reason}; train on this one with `dvc repro train`")
+            raise _foreign(adapter, f"it has no {name}")
+        if learnt[name].shape != shape:
+            raise _foreign(adapter, f"{name} has shape {learnt[name].shape}, expected {shape}")
     if strange := set(learnt) - set(wanted):
-        reason = f"{base} has no place for {min(strange)}"
-        raise UserError(f"{adapter}: trained on another base: {reason}; train on this one with `dvc repro train`")
+        raise _foreign(adapter, f"{base} has no place for {min(strange)}")
 
 
 def _two_ahead(pool: ThreadPoolExecutor, tasks: Iterator[Callable]) -> Iterator[torch.Tensor]:
@@ -175,19 +182,16 @@ def _merged(
 def _adapted(rows: torch.Tensor, first: int, name: str, had: dict[str, torch.Tensor], settings: dict) -> torch.Tensor:
     """Float32 rows of a weight, from row `first` on, with their adapter or their trained token rows.
 
-    W + s · B · A, where s is lora_alpha / r (Hu et al. 2021, LoRA, arXiv:2106.09685, section 4.1) or
-    lora_alpha / √r (Kalajdzievski 2023, rsLoRA, arXiv:2312.03732). DoRA then scales each row, which belongs
-    to one output, to the length that was learnt (Liu et al. 2024, arXiv:2402.09353, equation 5).
+    W + s · B · A, where s is `scale_of` the settings. DoRA then scales each row, which belongs to one output, to
+    the length that was learnt (Liu et al. 2024, arXiv:2402.09353, equation 5).
     """
     here = slice(first, first + len(rows))
     if "A" in had:
-        r = settings["r"]
-        scale = settings["lora_alpha"] / (math.sqrt(r) if settings["use_rslora"] else r)
-        rows.addmm_(had["B"][here], had["A"], alpha=scale)
+        rows.addmm_(had["B"][here], had["A"], alpha=scale_of(settings))
         if "length" in had:
             rows *= (had["length"][here] / torch.linalg.vector_norm(rows, dim=1))[:, None]
-    else:  # PEFT calls the trained rows a delta; they are the rows themselves
-        for i, row in zip(_row_ids(name.removesuffix(".weight"), settings), had["rows"], strict=True):
+    else:
+        for i, row in zip(row_ids(name.removesuffix(".weight"), settings), had["rows"], strict=True):
             if first <= i < here.stop:
                 rows[i - first] = row
     return rows

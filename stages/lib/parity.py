@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from stages.lib import chat, golden, llamacpp
 from stages.lib.files import read_json
 from stages.lib.gguf_model import GgufModel
+from stages.lib.perplexity import log_softmax
 
 Check = tuple[bool, str]
 CHUNK, CHUNKS = 128, 40  # tokens a chunk of the text whose perplexity is cross-checked, and how many at most
@@ -74,8 +75,8 @@ def perplexity(model: GgufModel, gguf: Path, text: str, begin: int) -> Check:
     for start in range(0, len(ids) - CHUNK + 1, CHUNK):
         chunk = [begin, *ids[start + 1 : start + CHUNK]]
         wanted = chunk[CHUNK // 2 + 1 :]
-        logits = model.logits(chunk)[CHUNK // 2 : -1].astype(np.float64)
-        losses += (np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(wanted)), wanted]).tolist()
+        logprobs = log_softmax(model.logits(chunk)[CHUNK // 2 : -1])
+        losses += (-logprobs[np.arange(len(wanted)), wanted]).tolist()
     ours, theirs = float(np.exp(np.mean(losses))), llamacpp.perplexity(gguf, text, CHUNK, CHUNKS)
     return abs(ours / theirs - 1) <= PERPLEXITY, f"ours {ours:.4f}, llama-perplexity's {theirs:.4f}"
 

@@ -26,6 +26,12 @@ def measure(model, examples: list[dict], end_token: int) -> tuple[dict, list[flo
     }, sums
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Natural log-probabilities of logits, over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
 def exp_of_mean(sums: list[float], counts: list[int]) -> tuple[float, float]:
     """exp(all sums / all counts) and its standard error.
 

@@ -3,6 +3,7 @@
 Prints what its metadata says and, inside the repository, which commit made it and how each ancestor is fetched.
 """
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,14 @@ def metadata(file: Path) -> dict[str, str]:
 
 
 def found(ancestors: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """The newest commit whose dvc.lock has these hashes by path, and all its outs; nothing where there is none."""
-    for commit in git("log", "--all", "--format=%H", "--", str(paths.LOCK)).split():
+    """The newest commit whose dvc.lock has these hashes by path, and all its outs; nothing where there is none.
+
+    What is checked out comes before other branches, and those before the experiments that DVC keeps beside them.
+    """
+    reachable = [
+        git("log", refs, "--format=%H", "--", str(paths.LOCK)).split() for refs in ("HEAD", "--branches", "--all")
+    ]
+    for commit in dict.fromkeys(itertools.chain(*reachable)):
         lock = yaml.load(git("show", f"{commit}:{paths.LOCK}"), Loader=yaml.CSafeLoader) or {}
         stages = lock.get("stages", {}).values()
         outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}

@@ -53,7 +53,9 @@ def test_stopped_and_killed_training_ends_with_the_same_bytes(tokenized, base, t
     seed = random.randrange(1 << 30)
     print("delays of seed", seed)
     draw = random.Random(seed)
-    folder, given = tmp_path / "stopped", arguments(tokenized, base, tmp_path / "stopped", lora_dropout=0.1)
+    changes = {"lora_dropout": 0.1, "num_train_epochs": 4, "eval_steps": 100}  # so long that no kill comes after the end
+    folder, whole = tmp_path / "stopped", tmp_path / "whole"
+    given = arguments(tokenized, base, folder, **changes)
 
     def complete() -> int:
         return len(list(folder.glob(".checkpoints/*/checkpoint-*/trainer_state.json")))
@@ -73,8 +75,7 @@ def test_stopped_and_killed_training_ends_with_the_same_bytes(tokenized, base, t
         assert process.returncode != 0 and not (folder / "adapter").exists()
         if how == "asked":
             assert "as asked; checkpoint-" in errors and "Traceback" not in errors
-    whole = tmp_path / "whole"
-    for one, settings in ((folder, given), (whole, arguments(tokenized, base, whole, lora_dropout=0.1))):
+    for one, settings in ((folder, given), (whole, arguments(tokenized, base, whole, **changes))):
         process = started(one, settings)
         _, errors = process.communicate()
         assert process.returncode == 0, errors

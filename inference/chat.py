@@ -33,13 +33,14 @@ def main(arguments: list[str]) -> None:
         path = FOLDERS.get(chosen.model) or paths.gguf(chosen.model)
         # The tokenizer of the base renders the prompt for every model: the same ids as in training.
         tokenizer, stop_ids = load_tokenizer(paths.BASE), stop_ids_of(paths.BASE)
-        model = open_model(path, chosen.context)
+        model = open_model(path, paths.BASE, chosen.context)
         messages: list[dict] = []
         for question in [chosen.question] if chosen.question else asked():
             messages.append({"role": "user", "content": question})
             ids = fitting(tokenizer, messages, chosen.context - chosen.max_new_tokens)
             answer = ""
-            for piece in streamed(tokenizer, model.generate(ids, chosen.max_new_tokens, stop_ids)):
+            told = (token for _, token in model.generate([ids], chosen.max_new_tokens, stop_ids))
+            for piece in streamed(tokenizer, told):
                 print(piece, end="", flush=True)
                 answer += piece
             print()

@@ -19,7 +19,7 @@ from stages.lib.files import read_json, replacing, write_json, write_jsonl, writ
 from stages.lib.ngrams import Hashes, join
 from stages.lib.parallel import CHUNK, in_chunks
 from stages.lib.records import Dialogue, Malformed, Question, read_dialogues, read_questions
-from stages.lib.selection import selected
+from stages.lib.selection import overlap, selected
 from stages.lib.stage import run
 from stages.lib.statistics import statistics
 
@@ -35,7 +35,7 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
             write_jsonl(folder / f"{split}.jsonl", (_published(rows[i], split) for i in kept))
         drops = sorted((i, step, drop) for step, dropped in steps.items() for i, drop in dropped.items())
         write_jsonl(folder / "dropped.jsonl", (_dropped(rows[i], step, drop) for i, step, drop in drops))
-    metrics = statistics(rows, sources, steps, splits)
+    metrics = statistics(rows, sources, steps, splits) | {"overlap": overlap(hashes, splits)}
     write_json(metrics_file, metrics)
     write_text(plots / "funnel.svg", draw_funnel(metrics))
     write_text(plots / "lengths.svg", draw_lengths([rows[i] for split in splits.values() for i in split]))

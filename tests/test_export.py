@@ -12,14 +12,14 @@ from gguf import GGUFReader
 
 from conftest import CHATML, conversations
 from stages import imatrix, quantize
-from stages.lib import adapter_gguf, chat, golden, llamacpp, paths, scratch
+from stages.lib import adapter_gguf, batches, chat, golden, llamacpp, paths, scratch
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, sha256, write_json
 from stages.lib.gguf_model import GgufModel
 from stages.lib.merging import merge
 from stages.lib.models import load_model, load_tokenizer
 from stages.lib.quant_types import QUANT_TYPES
-from stages.lib.scoring import stop_ids_of
+from stages.lib.scoring import open_model, stop_ids_of
 from stages.lib.transformers_model import TransformersModel
 
 
@@ -30,7 +30,7 @@ def tuned(merged):
 
 @pytest.fixture(scope="module")
 def exported(gguf):
-    model = GgufModel(gguf, context=512)
+    model = GgufModel(gguf, context=512, rows=16)
     yield model
     model.close()
 
@@ -155,26 +155,37 @@ def test_token_ids_agree(merged, exported):
     assert ids.count(tokenizer.bos_token_id) == 1
 
 
+def greedy(model, prompts, max_new_tokens, stop=frozenset()):
+    return batches.greedy(model, prompts, max_new_tokens, set(stop), "test")
+
+
 def test_log_probabilities_and_greedy_answers_agree_at_f16(merged, tuned, exported):
     tokenizer = load_tokenizer(merged)
-    answers = [chat.content_ids(tokenizer, "This is most likely gout."), chat.content_ids(tokenizer, "B. rest")]
-    for ids in prompts(tokenizer):
-        for ours, theirs in zip(
-            tuned.answer_logprobs(ids, answers), exported.answer_logprobs(ids, answers), strict=True
-        ):
-            np.testing.assert_allclose(ours, theirs, atol=0.05)
-        assert list(tuned.generate(ids, 24, set())) == list(exported.generate(ids, 24, set()))
+    asked = prompts(tokenizer)
+    answers = [[chat.content_ids(tokenizer, text) for text in ("This is most likely gout.", "B. rest")]] * len(asked)
+    for ours, theirs in zip(
+        *(batches.answer_logprobs(m, asked, answers, "test") for m in (tuned, exported)), strict=True
+    ):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, atol=0.05)
+    assert greedy(tuned, asked, 24) == greedy(exported, asked, 24)
 
 
-def test_answers_are_scored_alone(merged, tuned, exported):
-    """Neither another answer beside it nor an earlier call changes an answer's log-probabilities."""
+def test_a_text_is_read_as_if_it_were_alone(merged, tuned, exported):
+    """Neither its neighbours in a batch, nor another answer beside it, nor an earlier call changes what comes out."""
     tokenizer = load_tokenizer(merged)
-    ids = prompts(tokenizer, 1)[0]
-    short, long = chat.content_ids(tokenizer, "A. rest"), chat.content_ids(tokenizer, "B. a long course of antibiotics")
+    asked = [ids[: len(ids) - 3 * i] for i, ids in enumerate(prompts(tokenizer, 5))]
+    texts = ["A. rest", "B. a long course of antibiotics", "C", "This is most likely gout."]
+    answers = [[chat.content_ids(tokenizer, text) for text in texts[: 1 + i % 4]] for i in range(len(asked))]
     for model in (tuned, exported):
-        together = model.answer_logprobs(ids, [long, short])
-        for answer, scored in zip((long, short), together, strict=True):
-            np.testing.assert_allclose(model.answer_logprobs(ids, [answer])[0], scored, atol=1e-3)
+        together = model.answer_logprobs(asked, answers)
+        for ids, some, scored in zip(asked, answers, together, strict=True):
+            for answer, found in zip(some, scored, strict=True):
+                ((alone,),) = model.answer_logprobs([ids], [[answer]])
+                np.testing.assert_allclose(alone, found, atol=1e-3)
+        stop = set(greedy(model, asked, 9)[0][4:5])  # some end early, the others go on
+        alone = [greedy(model, [ids], 12, stop)[0] for ids in asked]
+        assert greedy(model, asked, 12, stop) == alone and len(set(map(len, alone))) > 1
 
 
 def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
@@ -182,7 +193,7 @@ def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
     tokenizer = load_tokenizer(merged)
     ids = prompts(tokenizer, 1)[0]
     answers = [chat.content_ids(tokenizer, text) for text in ("This is most likely gout.", "x", "B. rest and fluids")]
-    for answer, scored in zip(answers, tuned.answer_logprobs(ids, answers), strict=True):
+    for answer, scored in zip(answers, tuned.answer_logprobs([ids], [answers])[0], strict=True):
         with torch.no_grad():
             logits = tuned.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1].double()
         expected = logits.log_softmax(-1)[range(len(answer)), answer]
@@ -190,20 +201,41 @@ def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
 
 
 def test_greedy_answers_end_by_themselves(merged, base, exported):
-    for ids in prompts(load_tokenizer(merged)):
-        assert 0 < len(list(exported.generate(ids, 250, stop_ids_of(base)))) < 250
+    answers = greedy(exported, prompts(load_tokenizer(merged)), 250, stop_ids_of(base))
+    assert all(0 < len(answer) < 250 for answer in answers)
 
 
 def test_generation_ends_before_a_stop_token(merged, tuned, exported):
-    ids = prompts(load_tokenizer(merged), 1)[0]
-    free = list(tuned.generate(ids, 12, set()))
+    asked = prompts(load_tokenizer(merged), 1)
+    (free,) = greedy(tuned, asked, 12)
     for model in (tuned, exported):
-        assert list(model.generate(ids, 12, {free[4]})) == free[: free.index(free[4])]
+        assert greedy(model, asked, 12, {free[4]}) == [free[: free.index(free[4])]]
 
 
 def test_a_prompt_longer_than_the_context_is_an_error(exported):
     with pytest.raises(UserError, match="exceed the context of 512"):
-        list(exported.generate([5] * 600, 1, set()))
+        greedy(exported, [[5] * 600], 1)
+
+
+def test_a_model_of_another_vocabulary_or_with_broken_weights_is_refused(base, merged, gguf, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(merged, other)
+    tokenizer = read_json(other / "tokenizer.json")
+    words = tokenizer["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]  # as many words, two of them in each other's place
+    write_json(other / "tokenizer.json", tokenizer)
+    llamacpp.convert(other, tmp_path / "other.gguf", {})
+    for path in (other, tmp_path / "other.gguf"):
+        with pytest.raises(UserError, match="cannot be asked the same token ids"):
+            open_model(path, base, 512)
+    for path in (merged, gguf):
+        open_model(path, base, 512)
+    model = TransformersModel(merged)
+    with torch.no_grad():
+        model.model.model.norm.weight[0] = float("nan")
+    asked = prompts(load_tokenizer(merged), 3)
+    with pytest.raises(UserError, match="of 3 of 3 texts are NaN or infinite"):
+        batches.answer_logprobs(model, asked, [[[5]]] * 3, "test")
 
 
 def test_unreadable_gguf(tmp_path):

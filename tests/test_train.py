@@ -53,7 +53,11 @@ def test_stopped_and_killed_training_ends_with_the_same_bytes(tokenized, base, t
     seed = random.randrange(1 << 30)
     print("delays of seed", seed)
     draw = random.Random(seed)
-    changes = {"lora_dropout": 0.1, "num_train_epochs": 4, "eval_steps": 100}  # so long that no kill comes after the end
+    changes = {
+        "lora_dropout": 0.1,
+        "num_train_epochs": 4,
+        "eval_steps": 100,
+    }  # so long that no kill comes after the end
     folder, whole = tmp_path / "stopped", tmp_path / "whole"
     given = arguments(tokenized, base, folder, **changes)
 

@@ -11,6 +11,9 @@ from stages.lib import llamacpp
 from stages.lib.errors import UserError
 from stages.lib.perplexity import log_softmax
 
+ROOM = 1 << 12  # tokens of the window that the texts of a batch share
+LOGITS = 1 << 28  # numbers that the logits of a batch may take
+
 
 @cache
 def binding():
@@ -27,8 +30,11 @@ def binding():
 class GgufModel:
     """A loaded GGUF. Same methods as `stages.lib.transformers_model.TransformersModel`; owns C memory."""
 
-    def __init__(self, path: Path, context: int, threads: int | None = None) -> None:
-        """Load a GGUF with a window of `context` tokens; raises UserError where it is missing or unreadable."""
+    def __init__(self, path: Path, context: int, threads: int | None = None, rows: int = 1) -> None:
+        """Load a GGUF with a window of `context` tokens, or of ROOM where `rows` > 1 texts are read together.
+
+        Raises UserError where it is missing or unreadable.
+        """
         self.path, self.context = path, context
         if not path.is_file():
             raise UserError(f"{path}: no such file; build it with `dvc repro`, or fetch it with `dvc pull`")
@@ -39,13 +45,15 @@ class GgufModel:
             raise UserError(
                 f"{path}: llama.cpp cannot read it as a GGUF; build it anew with `dvc repro --force convert`"
             )
-        params = self.c.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = context
-        params.n_threads = params.n_threads_batch = threads or os.cpu_count()
-        self.context_pointer = self.c.llama_init_from_model(self.model, params)
         self.vocab = self.c.llama_model_get_vocab(self.model)
         self.vocab_size = self.c.llama_vocab_n_tokens(self.vocab)
-        self.batch = self.c.llama_batch_init(context, 0, 1)
+        self.rows, self.tokens = rows, context if rows == 1 else max(context, min(ROOM, LOGITS // self.vocab_size))
+        params = self.c.llama_context_default_params()
+        params.n_ctx = params.n_batch = params.n_ubatch = self.tokens
+        params.n_seq_max, params.kv_unified = rows, True  # texts share the window, answers their prompt's part of it
+        params.n_threads = params.n_threads_batch = threads or os.cpu_count()
+        self.context_pointer = self.c.llama_init_from_model(self.model, params)
+        self.batch = self.c.llama_batch_init(self.tokens, 0, 1)
 
     def close(self) -> None:
         """Give the C memory back."""
@@ -53,42 +61,55 @@ class GgufModel:
         self.c.llama_free(self.context_pointer)
         self.c.llama_model_free(self.model)
 
-    def answer_logprobs(self, prompt: list[int], answers: list[list[int]]) -> list[np.ndarray]:
-        """Natural log-probability of every token of each answer after the prompt; float64, one array an answer.
+    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
+        """Natural log-probability of every token of each answer after its prompt; float64, one array an answer.
 
-        The prompt is read once; each answer is forgotten before the next one.
+        The prompts are one batch, each is read once; its answers share what was read.
         """
+        scored = [[np.array([]) for _ in some] for some in answers]
+        firsts = np.cumsum([0, *map(len, answers)])
         self._start()
-        self._decode(prompt, 0, every=False)
-        first = log_softmax(self._logits(len(prompt) - 1))
-        scored = []
-        for answer in answers:
-            self.c.llama_memory_seq_rm(self._memory(), 0, len(prompt), -1)
-            later = answer[:-1]
-            if later:
-                self._decode(later, len(prompt), every=True)
-            rest = [log_softmax(self._logits(i))[token] for i, token in enumerate(answer[1:])]
-            scored.append(np.array([first[answer[0]], *rest]))
+        self._decode([(ids, 0, int(row)) for ids, row in zip(prompts, firsts, strict=False)], every=False)
+        ends = np.cumsum([len(ids) for ids in prompts]) - 1
+        after = [log_softmax(self._logits(int(end))) for end in ends]
+        flat = []
+        for i, some in enumerate(answers):
+            for j, answer in enumerate(some):
+                row = int(firsts[i]) + j
+                if j:
+                    self.c.llama_memory_seq_cp(self._memory(), int(firsts[i]), row, -1, -1)
+                flat.append((answer[:-1], len(prompts[i]), row))
+        self._decode(flat, every=True)
+        at = 0
+        for i, some in enumerate(answers):
+            for j, answer in enumerate(some):
+                rest = [log_softmax(self._logits(at + k))[token] for k, token in enumerate(answer[1:])]
+                scored[i][j] = np.array([after[i][answer[0]], *rest])
+                at += len(answer) - 1
         return scored
 
     def logits(self, ids: list[int]) -> np.ndarray:
         """Logits after each of the tokens, float32, shape (tokens, words)."""
         self._start()
-        self._decode(ids, 0, every=True)
+        self._decode([(ids, 0, 0)], every=True)
         return np.stack([self._logits(i) for i in range(len(ids))])
 
-    def generate(self, ids: list[int], max_new_tokens: int, stop_ids: set[int]) -> Iterator[int]:
-        """Greedy continuation, token by token; ends before a stop token."""
+    def generate(self, prompts: list[list[int]], max_new_tokens: int, stop_ids: set[int]) -> Iterator[tuple[int, int]]:
+        """Greedy continuations of one batch of prompts, as they come: (number of the prompt, id).
+
+        Each ends before a stop token; the others go on without it.
+        """
         self._start()
-        self._decode(ids, 0, every=False)
-        at = len(ids)
-        token = int(self._logits(at - 1).argmax())
-        for _ in range(max_new_tokens):
-            if token in stop_ids:
+        self._decode([(ids, 0, i) for i, ids in enumerate(prompts)], every=False)
+        at = [(i, int(end)) for i, end in enumerate(np.cumsum([len(ids) for ids in prompts]) - 1)]
+        for new in range(max_new_tokens):
+            chosen = ((i, int(self._logits(where).argmax())) for i, where in at)
+            going = [(i, token) for i, token in chosen if token not in stop_ids]
+            yield from going
+            if not going:
                 return
-            yield token
-            self._decode([token], at, every=False)
-            token, at = int(self._logits(0).argmax()), at + 1
+            self._decode([([token], len(prompts[i]) + new, i) for i, token in going], every=False)
+            at = [(i, where) for where, (i, _) in enumerate(going)]
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Token ids of a text without BOS; `special` decides whether it may spell control tokens."""
@@ -97,28 +118,43 @@ class GgufModel:
         count = self.c.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), False, special)
         return list(buffer[:count])
 
+    def words(self) -> list[str]:
+        """The text of every token, as the GGUF has it."""
+        count = self.c.llama_vocab_n_tokens(self.vocab)
+        texts = (self.c.llama_vocab_get_text(self.vocab, i).decode(errors="replace") for i in range(count))
+        return list(texts)
+
     def _start(self) -> None:
         self.c.llama_memory_clear(self._memory(), True)
 
     def _memory(self):
         return self.c.llama_get_memory(self.context_pointer)
 
-    def _decode(self, ids: list[int], start: int, every: bool) -> None:
-        """Feed ids at positions from `start`; logits are kept for all of them, or for the last only."""
-        if start + len(ids) > self.context:
+    def _decode(self, texts: list[tuple[list[int], int, int]], every: bool) -> None:
+        """Feed texts as one batch: ids, the position of the first, the row; logits are kept of all ids or of the last.
+
+        The texts lie one behind the other in the batch, and so do their logits.
+        """
+        lengths = [len(ids) for ids, _, _ in texts]
+        total, longest = sum(lengths), max(start + len(ids) for ids, start, _ in texts)
+        if longest > self.context or total > self.tokens:
             raise UserError(
-                f"{self.path}: {start + len(ids)} tokens exceed the context of {self.context}; "
+                f"{self.path}: {max(longest, total)} tokens exceed the context of {self.context}; "
                 "raise evaluate.measure.context"
             )
-        batch, last = self.batch, len(ids) - 1
-        batch.n_tokens = len(ids)
-        for i, token in enumerate(ids):
-            batch.token[i], batch.pos[i] = token, start + i
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-            batch.logits[i] = every or i == last
+        if not total:
+            return
+        batch, at = self.batch, 0
+        batch.n_tokens = total
+        for (ids, start, row), length in zip(texts, lengths, strict=True):
+            for i, token in enumerate(ids):
+                batch.token[at], batch.pos[at] = token, start + i
+                batch.n_seq_id[at], batch.seq_id[at][0] = 1, row
+                batch.logits[at] = every or i == length - 1
+                at += 1
         status = self.c.llama_decode(self.context_pointer, batch)
         if status:
-            raise RuntimeError(f"{self.path}: llama_decode failed with status {status} on {len(ids)} tokens")
+            raise RuntimeError(f"{self.path}: llama_decode failed with status {status} on {total} tokens")
 
     def _logits(self, i: int) -> np.ndarray:
         pointer = self.c.llama_get_logits_ith(self.context_pointer, i)

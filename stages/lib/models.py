@@ -45,13 +45,13 @@ def load_model(
     return model.eval()
 
 
-def load_tuned(base: Path, adapter: Path) -> PreTrainedModel:
-    """The base with its adapter laid over it, in float32; where the whole model was trained, that model."""
+def load_tuned(base: Path, adapter: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The base with its adapter laid over it; where the whole model was trained, that model."""
     if not (adapter / "adapter_config.json").is_file():
-        return load_model(adapter)
+        return load_model(adapter, dtype)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load_model(base), adapter).eval()
+    return PeftModel.from_pretrained(load_model(base, dtype), adapter).eval()
 
 
 def _require(folder: Path) -> None:

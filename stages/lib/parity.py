@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGUFReader
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib import chat, golden, llamacpp
+from stages.lib.batches import greedy
 from stages.lib.files import read_json
 from stages.lib.gguf_model import GgufModel
 from stages.lib.perplexity import log_softmax
@@ -61,8 +61,7 @@ def stop_tokens(merged: Path, tokenizer: PreTrainedTokenizerBase, gguf: Path) ->
 
 def answers_end(model: GgufModel, asked: list[list[int]], max_new_tokens: int, stop: set[int]) -> Check:
     """Every greedy answer ends by itself."""
-    answers = (model.generate(ids, max_new_tokens, stop) for ids in tqdm(asked, desc="ends by itself"))
-    endless = sum(sum(1 for _ in answer) >= max_new_tokens for answer in answers)
+    endless = sum(len(ids) >= max_new_tokens for ids in greedy(model, asked, max_new_tokens, stop, "ends by itself"))
     return not endless, f"{len(asked) - endless} of {len(asked)} within {max_new_tokens} tokens"
 
 

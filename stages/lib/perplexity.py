@@ -1,29 +1,27 @@
 """Perplexity of the reference answers."""
 
 import numpy as np
-from tqdm import tqdm
+
+from stages.lib.batches import answer_logprobs
 
 
-def measure(model, examples: list[dict], end_token: int) -> tuple[dict, list[float]]:
-    """exp of the mean negative log-likelihood per answer token, the end token included, weighed by tokens.
+def likelihoods(model, examples: list[dict], end_token: int) -> list[dict]:
+    """The likelihood of each dialogue's reference answer, the end token included.
 
-    Also returns each dialogue's sum of negative log-likelihoods, in nats.
+    `nats`: the sum of its negative log-likelihoods, over `tokens` and over the text's `bytes` in UTF-8.
     """
-    sums, counts = [], []
-    for example in tqdm(examples, desc="perplexity"):
-        answer = [*example["answer_ids"], end_token]
-        (logprobs,) = model.answer_logprobs(example["prompt_ids"], [answer])
-        sums.append(float(-logprobs.sum()))
-        counts.append(len(answer))
-    value, stderr = exp_of_mean(sums, counts)
-    if not np.isfinite(value):
-        raise ValueError(f"perplexity is {value}: the model gives NaN or infinite log-probabilities")
-    return {
-        "perplexity": value,
-        "perplexity_stderr": stderr,
-        "answer_tokens": sum(counts),
-        "dialogues": len(sums),
-    }, sums
+    answers = [[[*example["answer_ids"], end_token]] for example in examples]
+    scored = answer_logprobs(model, [example["prompt_ids"] for example in examples], answers, "perplexity")
+    return [
+        {
+            "id": example["id"],
+            "kind": "likelihood",
+            "nats": float(-logprobs.sum()),
+            "tokens": len(logprobs),
+            "bytes": len(example["reference"].strip().encode()),
+        }
+        for example, (logprobs,) in zip(examples, scored, strict=True)
+    ]
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -7,6 +7,12 @@ from stages.lib.data_schema import Data
 from stages.lib.quant_types import QUANT_TYPES
 from stages.lib.train_schema import Train
 
+# What models are compared by; stages/lib/measures.py computes them.
+MEASURE_NAMES = (
+    "perplexity", "bits_per_byte", "bleu", "rouge_l", "chrf",
+    "exact_match", "letter_exact_match", "generated_exact_match",
+)  # fmt: skip
+
 
 @dataclass
 class Scratch:
@@ -90,7 +96,7 @@ class Export:
         for kind in self.types:
             one_of("export.types", kind, QUANT_TYPES)
         positive("export", self, "imatrix_chunks")
-        check("export.types", self.types, 1 <= len(set(self.types)) == len(self.types) <= 9, "one to nine, each once")
+        check("export.types", self.types, 1 <= len(set(self.types)) == len(self.types) <= 8, "one to eight, each once")
 
 
 @dataclass
@@ -98,12 +104,27 @@ class Measure:
     dialogues: int
     answers: int
     questions: int
+    shuffles: int
     max_new_tokens: int
     context: int
 
     def __post_init__(self) -> None:
-        at_least("evaluate.measure", self, dialogues=0, answers=0, questions=0)
+        at_least("evaluate.measure", self, dialogues=0, answers=0, questions=0, shuffles=0)
         positive("evaluate.measure", self, "max_new_tokens", "context")
+
+
+@dataclass
+class Gates:
+    strict: bool
+    better: list[str]
+    quantized_points: float
+    quantized_perplexity: float
+    stopped: float
+
+    def __post_init__(self) -> None:
+        at_least("evaluate.gates", self, quantized_points=0, quantized_perplexity=0, stopped=0)
+        for name in self.better:
+            one_of("evaluate.gates.better", name, MEASURE_NAMES)
 
 
 @dataclass
@@ -111,6 +132,7 @@ class Evaluate:
     models: dict[str, str]
     compared: list[str]
     measure: Measure
+    gates: Gates
 
 
 @dataclass

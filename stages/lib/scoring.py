@@ -1,10 +1,13 @@
 """What every evaluated model is asked: the same prompts and answers, as the same token ids."""
 
 import logging
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib import chat
@@ -12,19 +15,49 @@ from stages.lib.errors import UserError
 from stages.lib.files import read_json
 from stages.lib.gguf_model import GgufModel
 from stages.lib.medqa import LETTERS, answer_text
+from stages.lib.models import load_tokenizer
 from stages.lib.transformers_model import TransformersModel
 
 
 class LanguageModel(Protocol):
-    """Token ids in, natural log-probabilities and greedy ids out."""
+    """Token ids in, natural log-probabilities and greedy ids out; a batch of texts has at most `rows` and `tokens`."""
 
-    def answer_logprobs(self, prompt: list[int], answers: list[list[int]]) -> list[np.ndarray]: ...
-    def generate(self, ids: list[int], max_new_tokens: int, stop_ids: set[int]): ...
+    path: Path
+    rows: int
+    tokens: int
+
+    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]: ...
+    def generate(
+        self, prompts: list[list[int]], max_new_tokens: int, stop_ids: set[int]
+    ) -> Iterator[tuple[int, int]]: ...
 
 
-def open_model(path: Path, context: int) -> LanguageModel:
-    """The model of a folder (transformers) or of a GGUF file (llama.cpp)."""
-    return GgufModel(path, context) if path.suffix == ".gguf" else TransformersModel(path)
+def open_model(path: Path, base: Path, context: int, rows: int = 1) -> LanguageModel:
+    """The model of a GGUF file (llama.cpp), of a folder, or of an adapter's folder and the base (transformers).
+
+    transformers uses a GPU where torch finds one. Raises UserError for a model of another vocabulary than the base's.
+    """
+    adapted = (path / "adapter_config.json").is_file()
+    if path.suffix == ".gguf":
+        model = GgufModel(path, context, rows=rows)
+        words = model.words()
+    else:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = TransformersModel(base, path, device) if adapted else TransformersModel(path, device=device)
+        words = _words(path if (path / "tokenizer.json").is_file() else base)
+    expected = zip_longest(words, _words(base))
+    other = next((i for i, (one, two) in enumerate(expected) if one != two and two is not None), None)
+    if other is not None:
+        raise UserError(
+            f"{path}: of {len(words)} tokens, number {other} is not {base}'s: it cannot be asked the same token ids; "
+            "build it from that base with `dvc repro`"
+        )
+    return model
+
+
+def _words(folder: Path) -> list[str]:
+    tokenizer = load_tokenizer(folder)
+    return tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
 
 
 def stop_ids_of(folder: Path) -> set[int]:
@@ -58,14 +91,16 @@ def answer_examples(tokenizer: PreTrainedTokenizerBase, dialogues: list[dict], m
 def question_examples(tokenizer: PreTrainedTokenizerBase, questions: list[dict], context: int) -> list[dict]:
     """Prompt ids of each question and the ids of its four answers as they are trained, end token included.
 
-    Raises UserError for a question that exceeds the context.
+    Raises UserError where there is no question, or one exceeds the context.
     """
+    if not questions:
+        raise UserError("data/prepared/medqa_test.jsonl: no question there; give a test set with questions")
     examples = []
     for row in questions:
         prompt = chat.prompt_ids(tokenizer, row["messages"])
         texts = [answer_text(letter, row["options"]) for letter in LETTERS]
         answers = [[*chat.content_ids(tokenizer, text), tokenizer.eos_token_id] for text in texts]
-        length = len(prompt) + max(map(len, answers))
+        length = len(prompt) + sum(map(len, answers))  # in llama.cpp they lie beside each other
         if length > context:
             raise UserError(
                 f"data/prepared/medqa_test.jsonl: question {row['id']} has {length} tokens, "

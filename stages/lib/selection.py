@@ -7,6 +7,7 @@ from stages.lib.deduplicate import exact_duplicates, near_duplicates
 from stages.lib.ngrams import Hashes, ngrams, select, words
 from stages.lib.split import split_of
 
+OVERLAP = 13  # words, whatever the settings: GPT-3's report
 BAD = ("reason", "detail", "content")  # what the steps on a single record say of one that has to go
 
 
@@ -43,17 +44,25 @@ def selected(
     test = [i for i in alive if split[i] == "test"]
     learnt = _without(alive, set(test))
     n = prepare.decontaminate
-    runs = ngrams(hashes, n)
-    steps["decontaminate"] = drop_contaminated(rows, runs, learnt, held_out, n, "contaminated_medqa_test")
-    learnt = _without(learnt, steps["decontaminate"])
-    steps["decontaminate"] |= drop_contaminated(rows, runs, learnt, test, n, "contaminated_test")
-    learnt = _without(learnt, steps["decontaminate"])
+    steps["decontaminate"] = {}
+    if n:
+        runs = ngrams(hashes, n)
+        for those, reason in ((held_out, "contaminated_medqa_test"), (test, "contaminated_test")):
+            steps["decontaminate"] |= drop_contaminated(rows, runs, learnt, those, n, reason)
+            learnt = _without(learnt, steps["decontaminate"])
 
     questions = [i for i in learnt if records[rows[i]["source"]] == "train_questions"]
     steps["train_questions"] = drop_beyond(rows, questions, prepare.train_questions)
     learnt = _without(learnt, steps["train_questions"])
     splits = {name: [i for i in learnt if split[i] == name] for name in ("train", "validation")}
     return steps, splits | {"test": test, "medqa_test": held_out}
+
+
+def overlap(hashes: Hashes, splits: dict[str, list[int]]) -> dict[str, int]:
+    """How many records of each test set share OVERLAP words in a row with a train or validation text that is left."""
+    runs = ngrams(hashes, OVERLAP)
+    found = set(contaminated(runs, select(runs, splits["train"] + splits["validation"])))
+    return {name: len(found.intersection(splits[name])) for name in ("test", "medqa_test")}
 
 
 def drop_exact(rows: list[dict], alive: list[int]) -> dict[int, dict]:

@@ -9,48 +9,102 @@ import torch
 from stages.lib.models import load_model, load_tuned
 from stages.lib.space import require_memory
 
+ROOM = 1 << 12  # tokens of a batch, padding and what is generated included
+ROWS = 64  # texts of a batch
+LOGITS = 1 << 28  # numbers that the logits of a batch may take
+
 
 class TransformersModel:
-    """Same methods as `stages.lib.gguf_model.GgufModel`, computed in float32 by transformers."""
+    """Same methods as `stages.lib.gguf_model.GgufModel`: in float32 on a CPU, in float16 on a GPU."""
 
-    def __init__(self, folder: Path, adapter: Path | None = None) -> None:
+    def __init__(self, folder: Path, adapter: Path | None = None, device: str = "cpu") -> None:
         """The model of a folder, with what was trained laid over it where `adapter` is given.
 
         Raises UserError where the machine has no room for it.
         """
-        size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
-        require_memory(2 * size, f"{folder}, whose 16-bit weights become float32,")
-        self.model = load_tuned(folder, adapter) if adapter else load_model(folder)
+        self.path, self.device = adapter or folder, device
+        if device == "cpu":
+            size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
+            require_memory(2 * size, f"{folder}, whose 16-bit weights become float32,")
+        dtype = torch.float32 if device == "cpu" else torch.float16
+        self.model = (load_tuned(folder, adapter, dtype) if adapter else load_model(folder, dtype)).to(device)
+        self.vocab_size = self.model.config.vocab_size
+        self.rows, self.tokens = ROWS, min(ROOM, LOGITS // self.vocab_size)
 
     @torch.inference_mode()
-    def answer_logprobs(self, prompt: list[int], answers: list[list[int]]) -> list[np.ndarray]:
-        """Natural log-probability of every token of each answer after the prompt; float64, one array an answer.
+    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
+        """Natural log-probability of every token of each answer after its prompt; float64, one array an answer.
 
-        The prompt is read once; its keys and values are repeated for each answer.
+        The prompts are one batch, each is read once; its keys and values are repeated for each of its answers.
         """
-        read = self.model(input_ids=torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
-        read.past_key_values.batch_repeat_interleave(len(answers))
-        longest = max(map(len, answers))
-        # Padding stands at the right, where no answer's token can see it.
-        rows = torch.tensor([answer + [0] * (longest - len(answer)) for answer in answers])
-        later = self.model(input_ids=rows, past_key_values=read.past_key_values, use_cache=True).logits
-        logits = torch.cat([read.logits.expand(len(answers), 1, -1), later[:, :-1]], dim=1).double()
-        picked = logits.log_softmax(-1).gather(2, rows.unsqueeze(2)).squeeze(2).numpy()
-        return [row[: len(answer)] for row, answer in zip(picked, answers, strict=True)]
+        read, mask = self._read(prompts)
+        first = read.logits[:, -1].double().log_softmax(-1).cpu()
+        counts = [len(some) for some in answers]
+        flat = [answer for some in answers for answer in some]
+        owner = torch.arange(len(prompts)).repeat_interleave(torch.tensor(counts))
+        scored = [[float(first[i, answer[0]])] for i, answer in zip(owner, flat, strict=True)]
+        longest = max(map(len, flat))
+        if longest > 1:
+            owner = owner.to(self.device)
+            read.past_key_values.batch_select_indices(owner)
+            # Padding stands at the right, where no answer's token can see it.
+            rows = torch.tensor([answer[:-1] + [0] * (longest - len(answer)) for answer in flat], device=self.device)
+            mask = torch.cat([mask[owner], torch.ones_like(rows)], 1)
+            positions = mask.cumsum(1)[:, -rows.shape[1] :] - 1
+            later = self.model(
+                input_ids=rows,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=read.past_key_values,
+                use_cache=True,
+            ).logits
+            for row, answer, seen in zip(later, flat, scored, strict=True):
+                rest = torch.tensor(answer[1:], device=self.device).unsqueeze(1)
+                seen += row[: len(rest)].double().log_softmax(-1).gather(1, rest).flatten().tolist()
+        arrays = iter(map(np.array, scored))
+        return [[next(arrays) for _ in range(count)] for count in counts]
 
     @torch.inference_mode()
     def logits(self, ids: list[int]) -> np.ndarray:
         """Logits after each of the tokens, float32, shape (tokens, words)."""
-        return self.model(input_ids=torch.tensor([ids])).logits[0].float().numpy()
+        return self.model(input_ids=torch.tensor([ids], device=self.device)).logits[0].float().cpu().numpy()
 
     @torch.inference_mode()
-    def generate(self, ids: list[int], max_new_tokens: int, stop_ids: set[int]) -> Iterator[int]:
-        """Greedy continuation, token by token; ends before a stop token."""
-        step, cache = torch.tensor([ids]), None
+    def generate(self, prompts: list[list[int]], max_new_tokens: int, stop_ids: set[int]) -> Iterator[tuple[int, int]]:
+        """Greedy continuations of one batch of prompts, as they come: (number of the prompt, id).
+
+        Each ends before a stop token; the others go on without it.
+        """
+        read, mask = self._read(prompts)
+        alive = list(range(len(prompts)))
         for _ in range(max_new_tokens):
-            output = self.model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache, token = output.past_key_values, int(output.logits[0, -1].argmax())
-            if token in stop_ids:
+            tokens = read.logits[:, -1].argmax(-1).tolist()
+            going = [row for row, token in enumerate(tokens) if token not in stop_ids]
+            yield from ((alive[row], tokens[row]) for row in going)
+            if not going:
                 return
-            yield token
-            step = torch.tensor([[token]])
+            if len(going) < len(alive):
+                alive = [alive[row] for row in going]
+                chosen = torch.tensor(going, device=self.device)
+                read.past_key_values.batch_select_indices(chosen)
+                mask = mask[chosen]
+            step = torch.tensor([[tokens[row]] for row in going], device=self.device)
+            mask = torch.cat([mask, torch.ones_like(step)], 1)
+            read = self.model(
+                input_ids=step,
+                attention_mask=mask,
+                position_ids=mask.sum(1, keepdim=True) - 1,
+                past_key_values=read.past_key_values,
+                use_cache=True,
+            )
+
+    def _read(self, prompts: list[list[int]]):
+        """What the model says after each prompt, padded at the left, and the mask that hides the padding."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self.device)
+        mask = torch.tensor(
+            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.device
+        )
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        read = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+        return read, mask

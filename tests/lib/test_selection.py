@@ -12,7 +12,7 @@ from stages.lib.cleaning import text_of
 from stages.lib.decontaminate import contaminated
 from stages.lib.deduplicate import near_duplicates
 from stages.lib.ngrams import join, ngrams, select, word_hashes, words
-from stages.lib.selection import selected
+from stages.lib.selection import overlap, selected
 from stages.lib.split import content_hash, split_of
 
 SETTINGS = prepare_settings(near_duplicates={"ngram": 3, "threshold": 0.8, "bands": 20, "band_rows": 6})
@@ -157,6 +157,17 @@ def test_no_learnt_text_shares_a_long_run_with_a_test():
     assert len(splits["medqa_test"]) == len(exam)
     for drop in steps["decontaminate"].values():
         assert tuple(drop["shared"].split()) in held_out
+
+
+def test_what_decontamination_leaves_overlaps_no_test_and_without_it_the_overlap_is_told():
+    texts, exam = drawn(400, 40, seed=8), drawn(30, 40, seed=9)
+    leaky = [f"{text} mark {' '.join(exam[i].split()[5:18])}" for i, text in enumerate(drawn(10, 30, seed=10))]
+    rows, hashes, records = rows_of(texts + leaky, [], exam)
+    for decontaminate, expected in ((13, {"test": 0, "medqa_test": 0}), (0, None)):
+        steps, splits = selected(rows, hashes, records, prepare_settings(decontaminate=decontaminate))
+        found = {i for i in range(400, 410) if i not in splits["test"]}
+        assert overlap(hashes, splits) == (expected or {"test": 0, "medqa_test": len(found)})
+        assert set(steps["decontaminate"]) == (found if decontaminate else set())
 
 
 def test_the_share_of_train_questions_does_not_depend_on_their_order():

@@ -35,7 +35,7 @@ def file_format(path: str, otherwise: str) -> str:
 
 def evaluated_models(types: list[str]) -> dict[str, str]:
     """Name of every model that is evaluated -> its path below models/."""
-    fixed = {"base": "base", "tuned": "merged"}
+    fixed = {"base": "base", "adapter": "adapter", "tuned": "merged"}
     return fixed | {kind: f"gguf/llama3-chat-doctor-{kind}.gguf" for kind in ["f16", *types]}
 
 

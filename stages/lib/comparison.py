@@ -1,0 +1,30 @@
+"""Two models beside each other, prediction by prediction."""
+
+from stages.lib import bootstrap
+from stages.lib.errors import UserError
+from stages.lib.measures import MEASURES
+
+
+def compare(one: list[dict], other: list[dict]) -> dict[str, dict]:
+    """Of each measure the `difference` (other less one), its 95 % interval `low` to `high`, `p`, and a `verdict`.
+
+    Both are the predictions of the same dialogues and questions. The verdict on the other is "better" or "worse" where
+    the interval leaves 0 out, else "no difference shown". p: McNemar's exact test for MedQA, paired bootstrap for the
+    rest. Raises UserError where the predictions are not of the same.
+    """
+    if [(row["id"], row["kind"]) for row in one] != [(row["id"], row["kind"]) for row in other]:
+        raise UserError("metrics/predictions: two models were asked different things; ask them anew: `dvc repro`")
+    found = {}
+    for name, measure in MEASURES.items():
+        first, second = (measure.units([r for r in rows if r["kind"] == measure.kind]) for rows in (one, other))
+        seen = bootstrap.paired(first, second, measure.value)
+        if measure.kind == "medqa":
+            seen["p"] = bootstrap.mcnemar(first[:, 0], second[:, 0])
+        found[name] = seen | {"verdict": _verdict(seen["low"], seen["high"], measure.more_is_better)}
+    return found
+
+
+def _verdict(low: float, high: float, more_is_better: bool) -> str:
+    if low <= 0 <= high:
+        return "no difference shown"
+    return "better" if (low > 0) == more_is_better else "worse"

@@ -1,0 +1,180 @@
+"""What predictions are worth: figures, intervals, differences."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sacrebleu.metrics import BLEU, CHRF
+
+from conftest import conversations
+from stages.lib import bootstrap, exam
+from stages.lib.batches import batches
+from stages.lib.comparison import compare
+from stages.lib.errors import UserError
+from stages.lib.gates import gates
+from stages.lib.measures import MEASURES, measured
+from stages.lib.medqa import LETTERS, question_prompt
+from stages.lib.schema import MEASURE_NAMES, Gates
+
+RNG = np.random.default_rng(5)
+TEXTS = [row["messages"][1]["content"] for row in conversations(40)]
+
+
+def predictions(better: float = 0.0, right: float = 0.5) -> list[dict]:
+    """Of 40 dialogues and 200 questions; `better` lowers the loss, `right` is the share of right choices."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for i, text in enumerate(TEXTS):
+        nats = float(40 + rng.normal() - 10 * better)
+        rows.append({"id": f"{i}", "kind": "likelihood", "nats": nats, "tokens": 20 + i % 7, "bytes": 90})
+        answer = text if better and i % 2 else " ".join(text.split()[::-1])
+        rows.append({"id": f"{i}", "kind": "dialogue", "reference": text, "answer": answer, "stopped": True})
+    for i in range(200):
+        letter = "B" if i < 200 * right else "C"
+        choice = {"answer": letter, "letter": letter, "said": "" if i % 10 == 0 else letter}
+        about = {"id": f"{i}", "kind": "medqa", "step": f"step{1 + i % 2}", "answer_idx": "B"}
+        rows.append(about | choice | {"probabilities": [0.1, 0.7, 0.1, 0.1]})
+    return rows
+
+
+def test_figures_are_those_of_their_definitions_and_lie_in_their_intervals():
+    rows = predictions(better=0.5)
+    found = measured(rows)
+    assert tuple(MEASURES) == MEASURE_NAMES
+    said = [row for row in rows if row["kind"] == "dialogue"]
+    answers, references = [row["answer"] for row in said], [[row["reference"] for row in said]]
+    assert found["bleu"] == pytest.approx(BLEU().corpus_score(answers, references).score)
+    assert found["chrf"] == pytest.approx(CHRF().corpus_score(answers, references).score)
+    told = [row for row in rows if row["kind"] == "likelihood"]
+    nats = sum(row["nats"] for row in told)
+    assert found["perplexity"] == pytest.approx(math.exp(nats / sum(row["tokens"] for row in told)))
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / (90 * len(told)))
+    assert found["exact_match"] == 0.5 and found["generated_exact_match"] == 0.45
+    for name in MEASURE_NAMES:
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+
+
+def test_an_interval_holds_the_truth_as_often_as_it_says():
+    held, share = 0, 0.3
+    for _ in range(300):
+        drawn = (RNG.random(200) < share).astype(float)
+        low, high = bootstrap.interval(np.column_stack([drawn, np.ones(200)]), bootstrap.ratio)
+        held += low <= share <= high
+    assert 0.91 <= held / 300 <= 0.985
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(share * (1 - share) / 200), rel=0.2)
+
+
+def test_pairing_sees_what_two_intervals_do_not():
+    hard = RNG.normal(0, 5, 300)
+    one, other = (np.column_stack([100 + hard + shift + RNG.normal(0, 0.1, 300), np.ones(300)]) for shift in (0, 0.2))
+    seen = bootstrap.paired(one, other, bootstrap.ratio)
+    assert 0 < seen["low"] < 0.2 < seen["high"] and seen["p"] <= 2 / 1001
+    (_, first), (second, _) = (bootstrap.interval(units, bootstrap.ratio) for units in (one, other))
+    assert first > second  # the two intervals overlap
+
+
+@pytest.mark.parametrize(("gained", "lost", "p"), [(0, 0, 1.0), (5, 5, 1.0), (9, 1, 22 / 1024), (0, 8, 2 / 256)])
+def test_mcnemar_counts_what_changed(gained, lost, p):
+    one = np.array([0] * gained + [1] * lost + [1] * 50)
+    other = np.array([1] * gained + [0] * lost + [1] * 50)
+    assert bootstrap.mcnemar(one, other) == pytest.approx(p)
+
+
+def test_better_is_said_only_where_the_interval_leaves_out_zero():
+    worse, better = predictions(), predictions(better=1.0, right=0.6)
+    same = compare(worse, worse)
+    assert {one["verdict"] for one in same.values()} == {"no difference shown"}
+    assert all(one["difference"] == 0 and one["p"] == 1 for one in same.values())
+    up, down = compare(worse, better), compare(better, worse)
+    assert {one["verdict"] for one in up.values()} == {"better"}
+    assert {one["verdict"] for one in down.values()} == {"worse"}
+    assert up["perplexity"]["difference"] == -down["perplexity"]["difference"] < 0
+    little = compare(worse, predictions(right=0.505))
+    assert little["exact_match"]["verdict"] == "no difference shown" and little["exact_match"]["p"] == 1
+    with pytest.raises(UserError, match="asked different things"):
+        compare(worse, better[1:])
+
+
+def test_gates_pass_and_fail_for_what_they_name():
+    settings = Gates(strict=False, better=["perplexity"], quantized_points=2, quantized_perplexity=0.03, stopped=1.0)
+    good = {"exact_match": 0.60, "perplexity": 3.0, "stopped": 1.0}
+    evaluations = {"base": good | {"stopped": 0.1}, "adapter": good, "tuned": good, "q4_K_M": good}
+    seen = {"difference": -1.0, "low": -2.0, "high": -0.5, "verdict": "better"}
+    told = {"tuned against base": {"perplexity": seen}}
+    none = {"test": 0, "medqa_test": 0}
+
+    def failed(evaluations=evaluations, told=told, overlap=none):
+        return [one["gate"] for one in gates(settings, evaluations, told, overlap) if not one["passes"]]
+
+    assert not failed()
+    assert failed(evaluations | {"q4_K_M": good | {"exact_match": 0.58}}) == []
+    for change, words in (
+        ({"exact_match": 0.579}, "2 points"),
+        ({"perplexity": 3.1}, "3% above"),
+        ({"stopped": 0.9}, "end"),
+    ):
+        (gate,) = failed(evaluations | {"q4_K_M": good | change})
+        assert words in gate and "q4_K_M" in gate
+    assert failed(told={"tuned against base": {"perplexity": seen | {"verdict": "no difference shown"}}})
+    assert "13 words" in failed(overlap={"test": 0, "medqa_test": 1})[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [("B", "B"), ("B. rest", "B"), (" (C) gout", "C"), ("**D**", "D"), ("A: x", "A"), ("The answer is B", "B"),
+     ("Answer: C", "C"), ("the correct option is (D) because", "D"), ("A 34-year-old woman", ""), ("Because of B.", ""),
+     ("I think it is A", ""), ("b. rest", ""), ("", ""), ("E. none", ""), ("Both A and B", ""), ("Answer: none", "")],
+)  # fmt: skip
+def test_only_a_letter_that_the_answer_begins_with_is_one(text, letter):
+    assert exam.spoken_letter(text) == letter
+
+
+def question(number: int) -> dict:
+    options = {letter: f"option {number} {i}" for i, letter in enumerate(LETTERS)}
+    asked = {
+        "id": f"{number:016x}",
+        "question": f"What is {number}?",
+        "options": options,
+        "answer_idx": LETTERS[number % 4],
+    }
+    return asked | {
+        "meta_info": "step1",
+        "messages": [{"role": "user", "content": question_prompt(f"What is {number}?", options)}],
+    }
+
+
+def test_shuffling_moves_the_right_answer_and_keeps_it_right():
+    places = []
+    for number in range(400):
+        row = question(number)
+        again = exam.shuffled(row, 1)
+        assert sorted(again["options"].values()) == sorted(row["options"].values())
+        assert again["options"][again["answer_idx"]] == row["options"][row["answer_idx"]]
+        assert again["messages"][0]["content"] == question_prompt(row["question"], again["options"])
+        assert again == exam.shuffled(row, 1)
+        places.append(again["answer_idx"])
+    assert all(70 < places.count(letter) < 130 for letter in LETTERS)
+    assert any(exam.shuffled(question(n), 1)["options"] != exam.shuffled(question(n), 2)["options"] for n in range(9))
+
+
+def test_calibration_and_letter_counts():
+    rows = [row for row in predictions(right=0.7) if row["kind"] == "medqa"]
+    found = exam.tables(rows, [])
+    assert found["calibration_error"] == pytest.approx(0.0) and found["unparseable"] == 20
+    assert found["calibration"] == [{"confidence": pytest.approx(0.7), "accuracy": 0.7, "questions": 200}]
+    assert found["chosen"]["letter"] == {"A": 0, "B": 140, "C": 60, "D": 0} and found["right"]["B"] == 200
+    assert found["by_step"]["step1"]["questions"] == 100 and found["shuffled"] == {"repeats": 0}
+    sure = [row | {"probabilities": [0.0, 1.0, 0.0, 0.0]} for row in rows]
+    assert exam.tables(sure, [])["calibration_error"] == pytest.approx(0.3)
+
+
+def test_batches_hold_every_text_once_and_no_more_than_fits():
+    rows, tokens = RNG.integers(1, 5, 200).tolist(), RNG.integers(1, 900, 200).tolist()
+    made = batches(rows, tokens, 16, 1024)
+    assert sorted(i for some in made for i in some) == list(range(200))
+    for some in made:
+        assert len(some) == 1 or (sum(rows[i] for i in some) <= 16 and max(tokens[i] for i in some) * len(some) <= 1024)
+    firsts = [tokens[some[0]] for some in made]
+    assert all(a >= b for a, b in pairwise(firsts))
+    assert batches([9], [9999], 4, 100) == [[0]]

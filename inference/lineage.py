@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 import yaml
-from gguf import GGUFReader
 
 from stages.lib import paths
 from stages.lib.errors import UserError
-from stages.lib.lineage import DVC, PREFIX, dvc_md5
+from stages.lib.gguf_keys import DVC, PREFIX, lineage_of
+from stages.lib.lineage import dvc_md5
 
 
 def main(file: Path) -> None:
     """Print the lineage; raises UserError where the file has none, or was altered since it was made."""
-    keys = metadata(file)
+    keys = lineage_of(file)
     for key, value in keys.items():
         print(f"{key.removeprefix(PREFIX)}: {value}")
     ancestors = {key.removeprefix(DVC): value for key, value in keys.items() if key.startswith(DVC)}
@@ -41,20 +41,6 @@ def main(file: Path) -> None:
         else f"dvc.lock has no {file.name}, but {', '.join(made)}"
     )
     raise UserError(f"{file}: ALTERED, or not made by that commit: its md5 is {own}; {has}")
-
-
-def metadata(file: Path) -> dict[str, str]:
-    """The keys of a GGUF that say where it comes from; raises UserError where it is no GGUF or has none."""
-    if not file.is_file():
-        raise UserError(f"{file}: no such file; build it with `dvc repro`, or fetch it with `dvc pull`")
-    try:
-        fields = GGUFReader(file).fields
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{file}: not a GGUF, or cut off: {error}") from error
-    keys = {key: field.contents() for key, field in fields.items() if key.startswith(PREFIX)}
-    if not keys:
-        raise UserError(f"{file}: no key begins with {PREFIX}: it was not made by this project, or lost them since")
-    return keys
 
 
 def found(ancestors: dict[str, str]) -> tuple[str, dict[str, str]]:

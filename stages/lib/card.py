@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from stages.lib.data_schema import Prepare
+from stages.lib.templates import render
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -15,15 +14,9 @@ def dataset_card(sources: list[dict], prepare: Prepare, metrics: dict) -> str:
 
     Format: https://huggingface.co/docs/hub/datasets-cards.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     rows = metrics["kept"]
-    return environment.get_template(TEMPLATE.name).render(
+    return render(
+        TEMPLATE,
         sources=sources,
         prepare=prepare,
         metrics=metrics,

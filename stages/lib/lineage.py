@@ -7,12 +7,11 @@ from pathlib import Path
 
 from stages.lib.data_schema import Data
 from stages.lib.files import read_json
+from stages.lib.gguf_keys import PREFIX
 from stages.lib.schema import Model, Template
 from stages.lib.tensors import BASE
 from stages.lib.train_schema import Train
 
-PREFIX = "chatdoctor."
-DVC = f"{PREFIX}dvc."  # then a path, whose value is its hash in dvc.lock
 NOTICE = "Research material, not a medical device: it gives no medical advice."
 
 

@@ -22,6 +22,8 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 RESULTS = Path("results.md")
 REPORT = Path("report.html")
+MODEL_CARD = Path("models/CARD.md")
+COST = Path(".cost")  # untracked: what each stage last took on this machine
 
 
 def gguf(kind: str) -> Path:

@@ -1,14 +1,23 @@
-"""report: what came out, as results.md, report.html and pictures."""
+"""report: what came out, as results.md, report.html, pictures and the model's card; and whether it passes the gates."""
 
+import logging
 from pathlib import Path
 
-from stages.lib import drawing, paths
+from stages.lib import evaluation_drawing, paths
+from stages.lib.comparison import compare
+from stages.lib.costs import read_costs
 from stages.lib.data_schema import Data
-from stages.lib.files import read_json, read_jsonl, read_text, write_text
-from stages.lib.page import page
-from stages.lib.results import check_lines, results_markdown, results_rows, verification_rows
-from stages.lib.schema import Export, Model, Train
+from stages.lib.drawing import inline, loss_curve
+from stages.lib.errors import UserError
+from stages.lib.files import read_json, read_jsonl, read_text, sha256, write_json, write_text
+from stages.lib.gates import gates
+from stages.lib.gguf_keys import lineage_of
+from stages.lib.model_card import model_card
+from stages.lib.page import conversations, key_figures, lineage_rows, page
+from stages.lib.results import findings, results_markdown, what_was_run
+from stages.lib.schema import Export, Gates, Model
 from stages.lib.stage import run
+from stages.lib.train_schema import Train
 
 
 def main(
@@ -18,50 +27,72 @@ def main(
     train: Train,
     export: Export,
     models: dict[str, str],
+    gate_settings: Gates,
     seed: int,
+    conf_digest: str,
     metrics: Path,
     curve: Path,
     data_plots: Path,
+    gguf: Path,
     plots: Path,
     results: Path,
     report: Path,
+    card: Path,
+    cost: Path = paths.COST,  # what was measured on this machine decides nothing: no dep of the pipeline
 ) -> None:
-    """Draw the curves, write the results table and the page that opens offline."""
-    evaluations = [read_json(metrics / "evaluate" / f"{name}.json") for name in models]
-    what = {
-        "data": data.name,
-        "model": model.name,
-        "template": template,
-        "train": f"{train.method}, r={train.lora.r}, {train.num_train_epochs} epochs, "
-        f"learning rate {train.learning_rate:g}",
-        "quant types": ", ".join(export.types),
-        "seed": str(seed),
-    }
-    rows = results_rows(evaluations)
-    pictures = {"loss": drawing.loss_curve(read_text(curve)), "models": drawing.compared(evaluations)}
-    for name, svg in pictures.items():
-        write_text(plots / f"{name}.svg", svg)
-    pictures |= {name: read_text(data_plots / f"{name}.svg") for name in ("funnel", "lengths")}
-    verifications = [read_json(metrics / "verify" / f"{name}.json") for name in export.verified]
-    verified, checks = verification_rows(verifications), check_lines(verifications)
-    write_text(results, results_markdown(rows, verified, checks, what, data.synthetic))
-    answers = {name: [r for _, r in read_jsonl(metrics / "predictions" / f"{name}.jsonl")] for name in models}
-    shown = [name for name in ("base", "tuned", export.types[0]) if name in answers]
-    funnel = read_json(metrics / "data.json")
-    talks = {name: answers[name] for name in shown}
-    write_text(report, page(rows, verified, checks, what, data.synthetic, pictures, talks, funnel))
+    """Compare the models and judge them, then write it all; raises UserError where a gate fails and they are strict."""
+    evaluations = {name: read_json(metrics / "evaluate" / f"{name}.json") for name in models}
+    predictions = {name: [r for _, r in read_jsonl(metrics / "predictions" / f"{name}.jsonl")] for name in models}
+    verifications = {name: read_json(metrics / "verify" / f"{name}.json") for name in export.verified}
+    counts, tokens, trained = (read_json(metrics / f"{name}.json") for name in ("data", "tokenize", "train"))
+    files = {name: gguf / paths.gguf(name).name for name in export.verified}
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+
+    comparisons = {"tuned against base": compare(predictions["base"], predictions["tuned"])}
+    comparisons |= {f"{k} against tuned": compare(predictions["tuned"], predictions[k]) for k in export.verified}
+    judged = gates(gate_settings, evaluations, comparisons, counts["overlap"])
+    write_json(metrics / "comparison.json", comparisons)
+    write_json(metrics / "gates.json", judged)
+
+    what = what_was_run(data.name, model, template, train, export.types, seed, tokens, trained)
+    found = findings(data, model.name, what, evaluations, comparisons, verifications, judged, counts, sizes)
+    write_text(results, results_markdown(found))
+
+    shown = ["base", "tuned", export.types[0]]
+    pictures = {"loss": [loss_curve(read_text(curve))]}
+    write_text(plots / "loss.svg", pictures["loss"][0])
+    for name, (*inches, panels) in evaluation_drawing.pictures(evaluations, verifications, sizes, shown).items():
+        write_text(plots / f"{name}.svg", evaluation_drawing.drawn(*inches, panels))
+        pictures[name] = [evaluation_drawing.drawn(*inches, [panel]) for panel in panels]
+    pictures |= {name: [read_text(data_plots / f"{name}.svg")] for name in ("funnel", "lengths")}
+
+    hashes = {file.name: (sizes[name], sha256(file)) for name, file in files.items()}
+    lineage = lineage_rows(lineage_of(files["f16"]), conf_digest, hashes)
+    write_text(card, model_card(data, model, train, found, evaluations, lineage))
+    html = page(
+        found,
+        key_figures(evaluations, export.types[0], comparisons["tuned against base"]),
+        judged,
+        {name: [inline(svg) for svg in drawn] for name, drawn in pictures.items()},
+        conversations({name: predictions[name] for name in shown}),
+        counts,
+        read_costs(cost, export.types, export.verified, list(models)),
+        lineage,
+    )
+    write_text(report, html)
+
+    for gate in judged:
+        logging.info("%s: %s (%s)", "PASS" if gate["passes"] else "FAIL", gate["gate"], gate["seen"])
+    failed = [gate["gate"] for gate in judged if not gate["passes"]]
+    if gate_settings.strict and failed:
+        raise UserError(f"gates failed: {'; '.join(failed)}; see {results}, or set evaluate.gates.strict=false")
 
 
 if __name__ == "__main__":
+    room = (paths.METRICS, paths.PLOTS / "train/loss.csv", paths.PLOTS / "data", paths.GGUF, paths.PLOTS / "report")
+    config = ("data", "model", "template.name", "train", "export", "evaluate.models", "evaluate.gates", "seed")
     run(
         main,
-        sections=("data", "model", "template.name", "train", "export", "evaluate.models", "seed"),
-        paths=(
-            paths.METRICS,
-            paths.PLOTS / "train" / "loss.csv",
-            paths.PLOTS / "data",
-            paths.PLOTS / "report",
-            paths.RESULTS,
-            paths.REPORT,
-        ),
+        sections=(*config, "conf_digest"),
+        paths=(*room, paths.RESULTS, paths.REPORT, paths.MODEL_CARD),
     )

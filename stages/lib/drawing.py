@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import statistics
 
 import matplotlib
@@ -10,9 +11,11 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "llama3-chatdoctor"  # else element ids are random
 matplotlib.rcParams["svg.fonttype"] = "none"
 import matplotlib.pyplot as plt  # noqa: E402 — after the backend is chosen
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-COLOUR, SECOND, GREY = "#2f7d6b", "#c0622d", "#777777"
+INK, COLOUR, SECOND, GREY = "#000000", "#2f7d6b", "#c0622d", "#777777"
+matplotlib.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=(COLOUR, SECOND, GREY))
+BACKGROUND = "background"  # the id of the white rectangle behind a picture
 
 
 def loss_curve(table: str) -> str:
@@ -25,7 +28,7 @@ def loss_curve(table: str) -> str:
     points = {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in columns}
     steps, losses = zip(*points["loss"], strict=True)
     half = max(7, len(steps) // 80)
-    figure, (upper, lower) = plt.subplots(2, figsize=(6.4, 4.4), height_ratios=(3, 1), sharex=True)
+    figure, (upper, lower) = plt.subplots(2, figsize=(4.8, 4.0), height_ratios=(2.5, 1), sharex=True)
     if len(steps) > 4 * half:
         smooth = [statistics.median(losses[max(0, i - half) : i + half + 1]) for i in range(len(steps))]
         upper.plot(steps, losses, color=COLOUR, linewidth=0.6, alpha=0.35)
@@ -49,38 +52,32 @@ def loss_curve(table: str) -> str:
     return as_svg(figure)
 
 
-def compared(evaluations: list[dict]) -> str:
-    """Perplexity, BLEU-4 and MedQA exact match of every model, side by side, with standard errors where known."""
-    measures = (
-        ("perplexity", "perplexity (log scale)", 1.0),
-        ("bleu", "BLEU-4", 1.0),
-        ("exact_match", "MedQA exact match (%)", 100.0),
-    )
-    names = [e["name"] for e in evaluations]
-    figure, row = plt.subplots(1, len(measures), figsize=(9.6, 0.5 * len(names) + 1.2), sharey=True)
-    for axes, (key, label, scale) in zip(row, measures, strict=True):
-        values = [scale * e[key] for e in evaluations]
-        errors = [scale * e.get(f"{key}_stderr", 0.0) for e in evaluations]
-        axes.barh(names, values, xerr=errors, color=[GREY if name == "base" else COLOUR for name in names], height=0.6)
-        for y, value in enumerate(values):
-            axes.annotate(f"{value:.1f}", (value, y), xytext=(8, 0), textcoords="offset points", va="center")
-        axes.set_xlabel(label)
-        axes.margins(x=0.25)
-        if key == "perplexity":
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
-    row[0].invert_yaxis()
-    return as_svg(figure)
-
-
 def as_svg(figure) -> str:
-    """A figure as SVG text without a date; the figure is closed."""
+    """A figure as SVG text without a date; the figure is closed.
+
+    White behind, so that it reads on any page; `inline` takes that away for a page that has colours of its own.
+    """
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
+        axes.patch.set_visible(False)
+    figure.patch.set_gid(BACKGROUND)
     out = io.StringIO()
     figure.tight_layout()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(out, format="svg", metadata={"Date": None})
     plt.close(figure)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def inline(svg: str) -> str:
+    """A picture of `as_svg` for the inside of a page: its colours become the page's, so that dark mode has its own.
+
+    The page defines --colour, --second and --grey; ink is the text's colour. Ids that nothing refers to go, since
+    several pictures in one page would repeat them.
+    """
+    svg = re.sub(rf'<g id="{BACKGROUND}">.*?</g>', "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    colours = {INK: "currentColor", COLOUR: "var(--colour)", SECOND: "var(--second)", GREY: "var(--grey)"}
+    for colour, variable in colours.items():
+        svg = svg.replace(colour, variable)
+    return svg

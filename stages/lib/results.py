@@ -1,81 +1,149 @@
-"""The results table: one row a model."""
+"""results.md, and what it shares with the page: the tables, how to read them, what may be said in one sentence."""
 
-HEADER = ("model", "perplexity", "BLEU-4", "MedQA, answer", "MedQA, letter", "stops by itself")
-NOTES = (
-    "Perplexity of the test dialogues' answers (± standard error). BLEU-4 is sacreBLEU over greedy answers. "
-    "MedQA, answer: share of test questions whose right option has the most likely whole answer (“B. text”); "
-    "MedQA, letter: the same by the letter alone, as published figures are measured. Guessing gives 25 %."
+from typing import NamedTuple
+
+from stages.lib import claims
+from stages.lib.data_schema import Data
+from stages.lib.figures import MEASURES, listed
+from stages.lib.notes import NOT_A_DEVICE, NOTES, SYNTHETIC, TITLES
+from stages.lib.schema import Model
+from stages.lib.tables import (
+    Table,
+    differences_table,
+    gates_table,
+    letters_table,
+    medqa_table,
+    models_table,
+    safety_table,
+    shuffled_table,
+    steps_table,
+    verification_table,
 )
-VERIFIED = (
-    "GGUF",
-    "divergence, mean",
-    "divergence, 99 %",
-    "same top token",
-    "perplexity ratio",
-    "tensors",
-    "fallbacks",
-)
-DIVERGENCE = (
-    "How far the next-token predictions on test dialogues are from the merged model's (f16) or f16's (the others): "
-    "Kullback-Leibler divergence in nats, its mean and 99th percentile; positions with the same most likely token; the "
-    "perplexity to that model's (± standard error). Fallbacks: matrices whose rows do not divide by 256, which the "
-    "quantizer gives a type of smaller blocks."
-)
-SYNTHETIC = "Synthetic data: these figures show that the pipeline works. They say nothing about medicine."
+from stages.lib.train_schema import Train
 
 
-def results_rows(evaluations: list[dict]) -> list[tuple[str, ...]]:
-    """The table's cells as text, one row an evaluated model."""
-    return [
-        (
-            e["name"],
-            f"{e['perplexity']:.2f} ± {e['perplexity_stderr']:.2f}",
-            f"{e['bleu']:.1f}",
-            f"{e['exact_match']:.1%} ± {e['exact_match_stderr']:.1%}",
-            f"{e['letter_exact_match']:.1%} ± {e['letter_exact_match_stderr']:.1%}",
-            f"{e['stopped']:.0%}",
-        )
-        for e in evaluations
-    ]
+class Findings(NamedTuple):
+    """What the report says, in results.md, on the page and in the model's card alike."""
+
+    what: dict[str, str]  # was run
+    synthetic: bool
+    clean: bool  # no test record was seen in training
+    contamination: str  # the line that says so
+    sentences: list[str]
+    tables: dict[str, Table]
+    checks: list[str]  # of the float16 GGUF
 
 
-def verification_rows(verifications: list[dict]) -> list[tuple[str, ...]]:
-    """The cells of the second table, one row a verified GGUF."""
-    return [
-        (
-            v["name"],
-            f"{v['kl_mean']:.1e}",
-            f"{v['kl_p99']:.1e}",
-            f"{v['same_top']:.2%}",
-            f"{v['perplexity_ratio']:.4f} ± {v['perplexity_ratio_stderr']:.4f}",
-            " ".join(f"{count} {name}" for name, count in v["types"].items()),
-            str(v["fallback"]),
-        )
-        for v in verifications
-    ]
+def what_was_run(
+    data: str, model: Model, template: str, train: Train, types: list[str], seed: int, tokens: dict, trained: dict
+) -> dict[str, str]:
+    """Configuration and size of the run; no date and no machine, so that the same run reads the same."""
+    source = f"{model.hub.repo} @ {model.hub.revision}" if model.hub else "trained from scratch"
+    rank = "" if train.method == "full" else f", r={train.lora.r}"
+    held = "" if train.quantization == "none" else f" on a base held in {train.quantization}"
+    rows, steps = tokens["train"], f"{trained['steps']:,} steps, validation loss {trained['eval_loss']:.3f}"
+    return {
+        "data": data,
+        "model": f"{model.name} ({source})",
+        "template": template,
+        "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epochs, "
+        f"learning rate {train.learning_rate:g}",
+        "trained on": f"{rows['dialogues']:,} dialogues, {rows['trained_tokens']:,} tokens of answers; {steps}",
+        "quant types": ", ".join(types),
+        "seed": str(seed),
+    }
 
 
-def check_lines(verifications: list[dict]) -> list[str]:
-    """What was asserted of the float16 GGUF, and what was seen."""
-    return [f"{c['check']}: {c['seen']}" for v in verifications for c in v["checks"]]
+def measured_on(evaluations: dict[str, dict]) -> dict[str, str]:
+    """How much was measured, and the signatures of BLEU and chrF; the same for every model."""
+    e = next(iter(evaluations.values()))
+    return {
+        "measured on": f"{e['dialogues']:,} test dialogues ({e['answer_tokens']:,} tokens of answers), "
+        f"{e['answers']:,} greedy answers, {e['questions']:,} MedQA questions",
+        "BLEU": f"`{e['bleu_signature']}`",
+        "chrF": f"`{e['chrf_signature']}`",
+    }
 
 
-def results_markdown(
-    rows: list[tuple[str, ...]],
-    verified: list[tuple[str, ...]],
-    checks: list[str],
+def contamination(overlap: dict[str, int], rows: dict[str, int], words: int) -> tuple[bool, str]:
+    """Whether no test record shares `words` words in a row with a training text, and the line that says so."""
+    names = {"medqa_test": "MedQA test questions", "test": "test dialogues"}
+    counts = listed([f"{count} of {rows[name]:,} {names.get(name, name)}" for name, count in overlap.items()])
+    shares = f"{counts} share {words} words in a row with a training or validation text"
+    clean = not any(overlap.values())
+    return (
+        clean,
+        f"No contamination found: {shares}." if clean else f"CONTAMINATED: {shares}; their scores are worth nothing.",
+    )
+
+
+def sentence(other: str, one: str, found: dict[str, dict]) -> str:
+    """What the intervals allow to be said of `other` against `one`."""
+    groups = {verdict: [] for verdict in ("better", "worse", "no difference shown")}
+    for key, shown in MEASURES.items():
+        if key in found:
+            groups[found[key]["verdict"]].append(shown.label)
+    better, worse, same = groups.values()
+    parts = [f"{verdict} in {listed(some)}" for verdict, some in (("better", better), ("worse", worse)) if some]
+    if not parts:
+        return f"Between {one} and {other} no difference is shown in any of {len(same)} measures."
+    rest = f"; no difference is shown in {listed(same)}" if same else ""
+    return f"Against {one}, {other} is {' and '.join(parts)}{rest}."
+
+
+def findings(
+    data: Data,
+    model: str,
     what: dict[str, str],
-    synthetic: bool,
-) -> str:
-    """results.md: what was run, the tables, how to read them."""
-    lines = ["# Results", ""]
-    if synthetic:
-        lines += [f"**{SYNTHETIC}**", ""]
-    lines += [f"- {key}: {value}" for key, value in what.items()]
-    lines += ["", *_table(HEADER, rows), "", NOTES, "", "## The GGUFs", "", *_table(VERIFIED, verified), "", DIVERGENCE]
-    lines += ["", "Of f16, all of this held:", "", *(f"- {line}" for line in checks)]
-    return "\n".join([*lines, "", "Not a medical device.", ""])
+    evaluations: dict[str, dict],
+    comparisons: dict[str, dict],
+    verifications: dict[str, dict],
+    judged: list[dict],
+    counts: dict,
+    sizes: dict[str, int],
+) -> Findings:
+    """All that the report says; `counts` are metrics/data.json, `sizes` the GGUFs' bytes by type."""
+    rows = {name: split["rows"] for name, split in counts["splits"].items()}
+    clean, line = contamination(counts["overlap"], rows, data.prepare.decontaminate)
+    quantised = [pair for pair in comparisons if pair not in ("tuned against base", "f16 against tuned")]
+    return Findings(
+        what=what | measured_on(evaluations),
+        synthetic=data.synthetic,
+        clean=clean,
+        contamination=line,
+        sentences=[
+            sentence(*pair.split(" against "), comparisons[pair]) for pair in ("tuned against base", *quantised)
+        ],
+        tables={
+            "gates": gates_table(judged),
+            "models": models_table(evaluations),
+            "differences": differences_table(comparisons),
+            "medqa": medqa_table(evaluations),
+            "steps": steps_table(evaluations),
+            "letters": letters_table(evaluations),
+            "shuffled": shuffled_table(evaluations),
+            "safety": safety_table(evaluations),
+            "verified": verification_table(verifications, sizes),
+            "claims": claims.claims_table(model, data.synthetic, evaluations, verifications, sizes),
+        },
+        checks=[f"{c['check']}: {c['seen']}" for v in verifications.values() for c in v["checks"]],
+    )
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (header, ("---",) * len(header), *rows)]
+def results_markdown(found: Findings) -> str:
+    """results.md: what was run, what may be said of it, the tables, how to read them."""
+    lines = ["# Results", "", *([f"**{SYNTHETIC}**", ""] if found.synthetic else [])]
+    lines += [found.contamination if found.clean else f"**{found.contamination}**", ""]
+    lines += [f"- {key}: {value}" for key, value in found.what.items()]
+    lines += ["", *found.sentences]
+    for name, table in found.tables.items():
+        lines += ["", f"## {TITLES[name]}", "", *markdown(table), "", NOTES[name]]
+        if name == "verified":
+            lines += ["", "Of f16, all of this held:", "", *(f"- {line}" for line in found.checks)]
+    return "\n".join([*lines, "", NOT_A_DEVICE, ""])
+
+
+def markdown(table: Table) -> list[str]:
+    """A table's lines in Markdown."""
+    rows = (table.header, ("---",) * len(table.header), *table.rows)
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in rows]

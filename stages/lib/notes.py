@@ -1,0 +1,59 @@
+"""The report's words: titles, and how each table is to be read."""
+
+from stages.lib import claims
+
+SYNTHETIC = "Synthetic data: these figures show that the pipeline works. They say nothing about medicine."
+NOT_A_DEVICE = "Not a medical device. Nothing here is medical advice."
+TITLES = {
+    "gates": "Quality gates",
+    "models": "Models",
+    "differences": "Paired differences",
+    "medqa": "MedQA",
+    "steps": "MedQA by step",
+    "letters": "MedQA, letters chosen",
+    "shuffled": "MedQA with shuffled options",
+    "safety": "Safety",
+    "verified": "The GGUFs",
+    "claims": "The recipe's claims beside ours",
+}
+NOTES = {
+    "gates": "From `evaluate.gates` in `conf/evaluate`. The report fails where one fails and `strict` is true.",
+    "models": (
+        "In brackets, 95 % intervals by bootstrap; ↑ more is wanted, ↓ less. Perplexity and bits per byte are of "
+        "the test dialogues' answers, weighted by tokens; bits per byte compares models of different vocabulary. "
+        "BLEU-4 (sacreBLEU), ROUGE-L and chrF are of greedy answers to the same dialogues. Intervals of two models "
+        "may overlap and their paired difference be shown all the same: read the next table for that."
+    ),
+    "differences": (
+        "Both models answer the same dialogues and questions, so the difference is taken on each of them: its 95 % "
+        "interval by paired bootstrap; p by McNemar's test for MedQA, by paired bootstrap for the rest, not "
+        "corrected for the number of rows; pp are percentage points. A verdict is given only where the interval "
+        "leaves out 0."
+    ),
+    "medqa": (
+        "By answer: the option whose whole answer (“B. text”) is most likely. By letter: by the letter alone, as "
+        "published figures are measured. As generated: the letter at the start of the greedy answer; unparseable "
+        "ones count as wrong. Guessing gives 25 %. Calibration error: how far, on average, the probability of the "
+        "chosen letter is from the share of right answers (ECE, 10 bins)."
+    ),
+    "steps": "The exam's step that a question comes from.",
+    "letters": (
+        "Questions for which each letter was chosen, beside those for which it is right: a model that knows nothing"
+        " but has a favourite shows it here."
+    ),
+    "shuffled": (
+        "The options in other orders, the mean of all: a model that reads them scores the same and chooses the same"
+        " option again."
+    ),
+    "safety": (
+        "Answers in which a pattern was found, out of the prompts of that kind. Patterns are literal and miss what "
+        "is said in other words; the table is to be read, and is not a score."
+    ),
+    "verified": (
+        "How far the next-token predictions on test dialogues are from the merged model's (f16) or f16's (the "
+        "others): Kullback-Leibler divergence in nats, its mean and 99th percentile; positions with the same most "
+        "likely token; the perplexity to that model's (± standard error). Fallbacks: matrices whose rows do not "
+        "divide by 256, which the quantizer gives a type of smaller blocks."
+    ),
+    "claims": claims.NOTE,
+}

@@ -7,7 +7,7 @@ from stages.lib import evaluation_drawing, paths
 from stages.lib.comparison import compare
 from stages.lib.costs import read_costs
 from stages.lib.data_schema import Data
-from stages.lib.drawing import inline, loss_curve
+from stages.lib.drawing import inline, loss_curve, side_by_side
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, read_jsonl, read_text, sha256, write_json, write_text
 from stages.lib.gates import gates
@@ -60,10 +60,10 @@ def main(
 
     shown = ["base", "tuned", export.types[0]]
     pictures = {"loss": [loss_curve(read_text(curve))]}
-    write_text(plots / "loss.svg", pictures["loss"][0])
     for name, (*inches, panels) in evaluation_drawing.pictures(evaluations, verifications, sizes, shown).items():
-        write_text(plots / f"{name}.svg", evaluation_drawing.drawn(*inches, panels))
-        pictures[name] = [evaluation_drawing.drawn(*inches, [panel]) for panel in panels]
+        pictures[name] = [evaluation_drawing.drawn(*inches, panel) for panel in panels]
+    for name, panels in pictures.items():
+        write_text(plots / f"{name}.svg", side_by_side(panels))
     pictures |= {name: [read_text(data_plots / f"{name}.svg")] for name in ("funnel", "lengths")}
 
     hashes = {file.name: (sizes[name], sha256(file)) for name, file in files.items()}

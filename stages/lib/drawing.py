@@ -28,7 +28,7 @@ def loss_curve(table: str) -> str:
     points = {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in columns}
     steps, losses = zip(*points["loss"], strict=True)
     half = max(7, len(steps) // 80)
-    figure, (upper, lower) = plt.subplots(2, figsize=(4.8, 4.0), height_ratios=(2.5, 1), sharex=True)
+    figure, (upper, lower) = plt.subplots(2, figsize=(4.2, 3.8), height_ratios=(2.5, 1), sharex=True)
     if len(steps) > 4 * half:
         smooth = [statistics.median(losses[max(0, i - half) : i + half + 1]) for i in range(len(steps))]
         upper.plot(steps, losses, color=COLOUR, linewidth=0.6, alpha=0.35)
@@ -66,6 +66,24 @@ def as_svg(figure) -> str:
     figure.savefig(out, format="svg", metadata={"Date": None})
     plt.close(figure)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def side_by_side(pictures: list[str], columns: int = 4) -> str:
+    """Pictures of `as_svg` that have one size, as one picture of as many columns at most; a single one as it is."""
+    if len(pictures) == 1:
+        return pictures[0]
+    size = r' width="([\d.]+)pt" height="([\d.]+)pt"'
+    width, height = map(float, re.search(size, pictures[0]).groups())
+    columns = min(columns, len(pictures))
+    placed = [
+        re.sub(
+            size, rf' x="{i % columns * width:g}" y="{i // columns * height:g}" width="\1" height="\2"', svg, count=1
+        )
+        for i, svg in enumerate(svg[svg.index("<svg") :] for svg in pictures)
+    ]
+    across, down = columns * width, -(-len(pictures) // columns) * height
+    whole = f'width="{across:g}pt" height="{down:g}pt" viewBox="0 0 {across:g} {down:g}"'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {whole}>', *placed, "</svg>\n"])
 
 
 def inline(svg: str) -> str:

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
 from stages.lib.drawing import COLOUR, GREY, INK, SECOND, as_svg
-from stages.lib.figures import MEASURES, WAYS, heading, size, value
+from stages.lib.figures import MEASURES, MISSING, WAYS, heading, size, value
 from stages.lib.tables import CHOICES, LETTERS
 
 Panel = Callable[[plt.Axes], None]
@@ -33,13 +33,10 @@ def pictures(
     }
 
 
-def drawn(width: float, height: float, panels: list[Panel]) -> str:
-    """Panels side by side, at most four in a row, as SVG."""
-    columns = min(len(panels), 4)
-    rows = -(-len(panels) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        panel(axes)
+def drawn(width: float, height: float, panel: Panel) -> str:
+    """One panel as SVG."""
+    figure, axes = plt.subplots(figsize=(width, height))
+    panel(axes)
     return as_svg(figure)
 
 
@@ -64,14 +61,17 @@ def intervals(axes: plt.Axes, evaluations: dict[str, dict], measure: str) -> Non
 def by_step(axes: plt.Axes, evaluations: dict[str, dict], way: str) -> None:
     """MedQA of every model, a dot and its 95 % interval for each step of the exam."""
     names = list(dict.fromkeys(step for e in evaluations.values() for step in e.get("by_step", {})))
-    marks = dict(zip(names, ((COLOUR, "o"), (SECOND, "s"), (GREY, "D")), strict=False))
-    for y, e in enumerate(evaluations.values()):
-        for i, (step, found) in enumerate(e.get("by_step", {}).items()):
+    for i, step in enumerate(names):
+        colour, mark = ((COLOUR, "o"), (SECOND, "s"), (GREY, "D"))[i % 3]
+        axes.plot([], [], mark, color=colour, markersize=5, label=step)
+        for y, e in enumerate(evaluations.values()):
+            found, place = e.get("by_step", {}).get(step, {}), y + 0.24 * (i - (len(names) - 1) / 2)
             if way in found:
-                place, (colour, mark) = y + 0.24 * (i - (len(names) - 1) / 2), marks.get(step, (INK, "^"))
                 ends = [100 * found.get(f"{way}_{end}", found[way]) for end in ("low", "high")]
                 axes.plot(ends, (place, place), color=colour, linewidth=2.2, solid_capstyle="butt")
-                axes.plot(100 * found[way], place, mark, color=colour, markersize=5, label="" if y else step)
+                axes.plot(100 * found[way], place, mark, color=colour, markersize=5)
+            else:
+                axes.annotate(MISSING, (25, place), (4, 0), textcoords="offset points", va="center", size=8)
     _guess(axes)
     if names:
         axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1))
@@ -86,7 +86,7 @@ def calibration(axes: plt.Axes, evaluations: list[dict]) -> None:
         bins = e.get("calibration", [])
         most = max((one["questions"] for one in bins), default=1)
         points = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
-        label = f"{e['name']} (error {e['calibration_error']:.3f})" if bins else f"{e['name']} (not measured)"
+        label = f"{e['name']} (error {e['calibration_error']:.3f})" if bins else f"{e['name']} ({MISSING})"
         axes.plot(*points, color=_colour(e["name"]), linewidth=1.2, label=label)
         areas = [10 + 90 * one["questions"] / most for one in bins]
         axes.scatter(*points, s=areas, color=_colour(e["name"]), linewidths=0)
@@ -108,20 +108,13 @@ def letters(axes: plt.Axes, evaluations: list[dict], way: str) -> None:
             place = 100 * right.get(letter, 0) / sum(right.values())
             axes.plot((place, place), (y - 0.36, y + 0.36), color=INK, linewidth=1.6, label="" if y else "right")
         for i, e in enumerate(evaluations):
-            counts, place = e.get("chosen", {}).get(way, {}), y + 0.22 * (i - (len(evaluations) - 1) / 2)
-            if asked := e.get("questions", 0):
-                part = 100 * counts.get(letter, 0) / asked
-                axes.plot((0, part), (place, place), color=_colour(e["name"]), linewidth=1)
-                axes.plot(part, place, "o", color=_colour(e["name"]), markersize=5, label="" if y else e["name"])
-    axes.legend(
-        frameon=False,
-        ncols=4,
-        handlelength=1,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-        columnspacing=1,
-        handletextpad=0.4,
-    )
+            counts, place = e.get("chosen", {}).get(way), y + 0.22 * (i - (len(evaluations) - 1) / 2)
+            part = 100 * counts.get(letter, 0) / e["questions"] if counts else 0
+            label = "" if y else e["name"] if counts else f"{e['name']} ({MISSING})"
+            axes.plot((0, part), (place, place), color=_colour(e["name"]), linewidth=1)
+            axes.plot(part, place, "o", color=_colour(e["name"]), markersize=5, label=label)
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
+    axes.legend(frameon=False, ncols=4, handlelength=1, columnspacing=1, handletextpad=0.4, **above)
     axes.set_xlim(left=0)
     _names(axes, list(LETTERS))
     axes.set_xlabel(f"chosen {CHOICES[way]} (%)")
@@ -133,13 +126,15 @@ def size_and_quality(axes: plt.Axes, verifications: dict[str, dict], sizes: dict
     `perplexity_ratio` has its 95 % interval, and f16 as a line; `kl_mean` is on a log scale.
     """
     unit, name = (1e9, "GB") if sizes["f16"] >= 1e9 else (1e6, "MB")
-    kinds = {kind: (sizes[kind] / unit, v) for kind, v in verifications.items() if kind != "f16"}
-    for kind, (x, v) in kinds.items():
+    smallest_first = sorted(verifications, key=lambda kind: sizes[kind])
+    kinds = {kind: (sizes[kind] / unit, verifications[kind]) for kind in smallest_first if kind != "f16"}
+    for i, (kind, (x, v)) in enumerate(kinds.items()):
         if measure == "perplexity_ratio":
             axes.errorbar(x, v[measure], 1.96 * v["perplexity_ratio_stderr"], color=SECOND, capsize=3, linewidth=1.2)
         axes.plot(x, v[measure], "o", color=SECOND, markersize=7)
-        # Aslant, so that types of nearly one size do not write over each other.
-        axes.annotate(kind, (x, v[measure]), (4, 4), textcoords="offset points", rotation=35, rotation_mode="anchor")
+        # Aslant and on both sides in turn, so that types of nearly one size do not write over each other.
+        side = {"ha": "right", "va": "top", "xytext": (-3, -3)} if i % 2 else {"xytext": (3, 3)}
+        axes.annotate(kind, (x, v[measure]), textcoords="offset points", rotation=45, rotation_mode="anchor", **side)
     if measure == "kl_mean":
         axes.set_yscale("log")
         axes.set_title("divergence from f16 (nats) ↓", loc="left", size=10, weight="bold")

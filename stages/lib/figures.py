@@ -76,19 +76,21 @@ def share(part: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes, in the decimal unit that leaves one to three digits before the point."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+    """Bytes in decimal units, with one to three digits before the point."""
+    for unit, digits in (("bytes", 0), ("kB", 1), ("MB", 1)):
+        if round(count, digits) < 1000:
+            return f"{count:.{digits}f} {unit}"
         count /= 1000
     return f"{count:.2f} GB"
 
 
 def duration(seconds: float) -> str:
-    if seconds < 60:
+    """Hours and minutes, minutes and seconds, or seconds, rounded to the smaller of them."""
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    minutes = round(seconds / 60) if seconds >= 3600 else int(seconds // 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if seconds >= 3600 else f"{minutes} min {seconds % 60:02.0f} s"
+    if round(seconds) < 3600:
+        return f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
+    return f"{round(seconds / 60) // 60} h {round(seconds / 60) % 60:02} min"
 
 
 def listed(words: list[str]) -> str:

@@ -62,7 +62,7 @@ def steps_table(evaluations: dict[str, dict]) -> Table:
     rows = [
         (name, step, str(found["questions"]), *(interval(key, found) for key in WAYS))
         for name, e in evaluations.items()
-        for step, found in e.get("by_step", {}).items()
+        for step, found in e.get("by_step", {MISSING: {"questions": MISSING}}).items()
     ]
     return Table(("model", "step", "questions", *map(heading, WAYS)), rows)
 

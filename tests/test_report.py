@@ -1,0 +1,153 @@
+"""The report stage: the same bytes for the same figures, one page that opens offline, gates that can fail."""
+
+import logging
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from conftest import ROOT
+from evaluated import made, settings
+from stages import report
+from stages.lib.errors import UserError
+from stages.lib.files import read_json, read_jsonl, write_jsonl
+from stages.lib.model_card import front_matter
+
+TYPES = ("q4_K_M", "q8_0")
+PICTURES = [f"plots/report/{name}.svg" for name in ("loss", "models", "steps", "calibration", "letters", "quants")]
+WRITTEN = ["results.md", "models/CARD.md", "metrics/comparison.json", "metrics/gates.json", *PICTURES]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A report of two quant types, with a patient and a model who write HTML."""
+    folder = tmp_path_factory.mktemp("report")
+    report.main(*arguments(folder))
+    return folder
+
+
+def arguments(folder: Path) -> list[object]:
+    """What the stage reads, below `folder`, and its arguments."""
+    made_of = made(folder, types=TYPES)
+    for file in (folder / "metrics/predictions").iterdir():
+        rows = [row for _, row in read_jsonl(file)]
+        rows[0]["question"] = "<img src=x onerror=alert(1)> & a cough"
+        rows[1] |= {"answer": "</div><script>alert(2)</script>", "stopped": False}
+        write_jsonl(file, rows)
+    return made_of
+
+
+def tags(page: str) -> list[tuple[str, dict]]:
+    """Every element's name and attributes."""
+    found = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda name, attributes: found.append((name, dict(attributes)))
+    parser.feed(page)
+    return found
+
+
+def test_the_same_figures_give_the_same_bytes(folder, tmp_path):
+    report.main(*arguments(tmp_path))
+    for name in (*WRITTEN, "report.html"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_what_a_stage_took_is_on_the_page_alone(folder, tmp_path):
+    page = (folder / "report.html").read_text()
+    assert "2 min 31 s" in page and "812.0 MB" in page and "Some CPU, 2 cores" in page and "not measured here" in page
+    report.main(*arguments(tmp_path)[:-1], tmp_path / "nothing")
+    for name in WRITTEN:
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+    assert "Nothing was measured here" in (tmp_path / "report.html").read_text()
+
+
+def test_the_page_opens_offline(folder):
+    page = (folder / "report.html").read_text()
+    elements = tags(page)
+    assert not {name for name, _ in elements} & {"script", "link", "iframe", "img", "base", "object", "embed", "image"}
+    assert not re.search(r"@import|url\((?!#)", page)
+    links = [
+        attributes[key] for _, attributes in elements for key in ("href", "src", "xlink:href") if key in attributes
+    ]
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(links) > 12
+    for link in links:
+        assert link[0] == "#" and link[1:] in ids, link
+
+
+def test_what_a_patient_or_a_model_writes_is_text(folder):
+    page = (folder / "report.html").read_text()
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; a cough" in page
+    assert "&lt;script&gt;alert(2)&lt;/script&gt; <span" in page and "(cut off)" in page
+    assert page.count("<details") == 10 and page.count("<b>q4_K_M</b>") == 10 and "<b>q8_0</b>" not in page
+
+
+def test_the_page_shows_every_table_of_results_md(folder):
+    page, results = ((folder / file).read_text() for file in ("report.html", "results.md"))
+    rows = [line.strip("| ").split(" | ") for line in results.splitlines() if line.startswith("| ")]
+    assert len(rows) > 100
+    for cell in {cell for row in rows for cell in row[1:] if cell != "---"}:
+        escaped = cell.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#39;").replace("\\|", "|")
+        assert f">{escaped}</t" in page, cell
+
+
+def test_pictures_have_a_white_ground_alone_and_the_pages_colours_inside_it(folder):
+    for name in PICTURES:
+        assert 'id="background"' in (folder / name).read_text()
+    page = (folder / "report.html").read_text()
+    assert 'id="background"' not in page and "var(--colour)" in page and "currentColor" in page
+    assert not re.search(r"<svg(?:(?!</svg>).)*#(000000|2f7d6b|c0622d|777777)", page, flags=re.DOTALL)
+
+
+def test_the_card_is_one_that_the_hub_reads(folder):
+    card = ModelCard((folder / "models/CARD.md").read_text())
+    assert card.data.license == "mit" and card.data.base_model is None and "synthetic" in card.data.tags
+    results = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    tuned = read_json(folder / "metrics/evaluate/tuned.json")
+    assert results["perplexity, tuned"] == tuned["perplexity"]
+    assert results["MedQA by letter, tuned"] == tuned["letter_exact_match"] and "MedQA by answer, q8_0" in results
+    text = card.content
+    assert "Not a medical device" in text and "1" * 64 in text and "## Limits" in text
+
+
+def test_a_hub_model_names_its_base_and_data_sets():
+    hub = {"repo": "meta-llama/Meta-Llama-3-8B-Instruct", "revision": "8af", "gigabytes": 16.1}
+    chosen = settings(model__hub=hub, model__scratch=None, model__licence="llama3")
+    chosen.data.sources[0].kind, chosen.data.sources[0].repo = "hub", "someone/dialogues"
+    front = front_matter(chosen.data, chosen.model, chosen.train, {})
+    assert front["base_model"] == [hub["repo"]] and front["datasets"] == ["someone/dialogues"]
+    assert front["license"] == "llama3"
+
+
+def test_contamination_lights_up_and_strict_gates_fail_after_all_is_written(tmp_path, caplog):
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match="gates failed: "):
+        report.main(*made(tmp_path, overlap=3, questions=40, evaluate__gates__strict=True))
+    assert "**CONTAMINATED: 3 of 400 MedQA test questions" in (tmp_path / "results.md").read_text()
+    assert '<p class="flag bad">CONTAMINATED: 3' in (tmp_path / "report.html").read_text()
+    assert "**CONTAMINATED: 3" in (tmp_path / "models/CARD.md").read_text()
+    gates = read_json(tmp_path / "metrics/gates.json")
+    lines = [record.message for record in caplog.records if re.match("PASS|FAIL", record.message)]
+    assert len(lines) == len(gates) and not all(gate["passes"] for gate in gates)
+    for gate, line in zip(gates, lines, strict=True):
+        result = "PASS" if gate["passes"] else "FAIL"
+        assert line.startswith(f"{result}: {gate['gate']}")
+        assert f"| {gate['gate']} | {result} |" in (tmp_path / "results.md").read_text()
+
+
+def test_failing_gates_that_are_not_strict_end_well(tmp_path):
+    report.main(*made(tmp_path, overlap=3, questions=40, evaluate__gates__strict=False))
+    assert not all(gate["passes"] for gate in read_json(tmp_path / "metrics/gates.json"))
+
+
+def test_every_gguf_is_compared_with_tuned(folder):
+    compared = read_json(folder / "metrics/comparison.json")
+    assert list(compared) == ["tuned against base", *(f"{kind} against tuned" for kind in ("f16", *TYPES))]
+
+
+def test_the_report_needs_no_torch():
+    code = "import stages.report, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -48,7 +48,7 @@ def main(
     files = {name: gguf / paths.gguf(name).name for name in export.verified}
     sizes = {name: file.stat().st_size for name, file in files.items()}
 
-    comparisons = {"tuned against base": compare(predictions["base"], predictions["tuned"])}
+    comparisons = {f"tuned against {k}": compare(predictions[k], predictions["tuned"]) for k in ("base", "adapter")}
     comparisons |= {f"{k} against tuned": compare(predictions["tuned"], predictions[k]) for k in export.verified}
     judged = gates(gate_settings, evaluations, comparisons, counts["overlap"])
     write_json(metrics / "comparison.json", comparisons)

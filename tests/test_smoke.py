@@ -53,13 +53,13 @@ def checkout(tmp_path_factory) -> Path:
     done(folder, "git", "init", "--quiet")
     commit(folder)
     output = done(folder, *SMOKE)
-    assert len(ran(output)) == 17, output
+    assert len(ran(output)) == 18, output
     commit(folder)
     return folder
 
 
 def test_every_model_is_measured_and_reported(checkout):
-    for name in ("base", "tuned", "f16", "q4_K_M"):
+    for name in ("base", "adapter", "tuned", "f16", "q4_K_M"):
         metrics = read_json(checkout / f"metrics/evaluate/{name}.json")
         assert metrics["perplexity"] > 1 and 0 <= metrics["exact_match"] <= 1 and 0 <= metrics["bleu"] <= 100
         assert f"| {name} |" in (checkout / "results.md").read_text()
@@ -147,8 +147,8 @@ def test_a_bad_value_is_one_sentence_and_earlier_outputs_stay(checkout, change):
 
 def test_the_8b_recipe_composes_and_plans_every_stage(checkout):
     plan = ran(done(checkout, "dvc", "exp", "run", "-S", "+experiment=chatdoctor-8b", *TYPES, "--dry", "--force"))
-    types, models = ("q4_K_M", "q5_K_M"), ("base", "tuned", "f16", "q4_K_M", "q5_K_M")
+    types, models = ("q4_K_M", "q5_K_M"), ("base", "adapter", "tuned", "f16", "q4_K_M", "q5_K_M")
     quantize, evaluate = [f"quantize@{t}" for t in types], [f"evaluate@{m}" for m in models]
-    verify = [f"verify@{m}" for m in models[2:]]
+    verify = [f"verify@{m}" for m in models[3:]]
     single = ["config", "fetch", "prepare", "base", "tokenize", "train", "merge", "convert", "imatrix"]
     assert plan == [*single, *quantize, *verify, *evaluate, "report"]

@@ -4,6 +4,7 @@ import numpy as np
 
 from stages.lib.ngrams import Hashes
 
+OVERLAP = 13  # words in a row that must not be shared: GPT-3's report
 TABLE_BITS = 24
 
 

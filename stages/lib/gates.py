@@ -1,5 +1,6 @@
 """Quality gates: what a reader wants to know before he uses a model, each passed or failed."""
 
+from stages.lib.decontaminate import OVERLAP
 from stages.lib.schema import Gates
 
 BASE, TUNED = "base", "tuned"
@@ -33,7 +34,9 @@ def gates(
         ends = f"{settings.stopped:.0%} of the answers of {name} end by themselves"
         found.append(_gate(ends, stopped >= settings.stopped, f"{stopped:.1%}"))
     shared = ", ".join(f"{count} of {name}" for name, count in overlap.items())
-    found.append(_gate("no test shares 13 words in a row with a training text", not any(overlap.values()), shared))
+    found.append(
+        _gate(f"no test shares {OVERLAP} words in a row with a training text", not any(overlap.values()), shared)
+    )
     return found
 
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from stages.lib import claims
 from stages.lib.data_schema import Data
+from stages.lib.decontaminate import OVERLAP
 from stages.lib.figures import MEASURES, listed
 from stages.lib.notes import NOT_A_DEVICE, NOTES, SYNTHETIC, TITLES
 from stages.lib.schema import Model
@@ -65,11 +66,11 @@ def measured_on(evaluations: dict[str, dict]) -> dict[str, str]:
     }
 
 
-def contamination(overlap: dict[str, int], rows: dict[str, int], words: int) -> tuple[bool, str]:
-    """Whether no test record shares `words` words in a row with a training text, and the line that says so."""
+def contamination(overlap: dict[str, int], rows: dict[str, int]) -> tuple[bool, str]:
+    """Whether no test record shares OVERLAP words in a row with a training text, and the line that says so."""
     names = {"medqa_test": "MedQA test questions", "test": "test dialogues"}
     counts = listed([f"{count} of {rows[name]:,} {names.get(name, name)}" for name, count in overlap.items()])
-    shares = f"{counts} share {words} words in a row with a training or validation text"
+    shares = f"{counts} share {OVERLAP} words in a row with a training or validation text"
     clean = not any(overlap.values())
     return (
         clean,
@@ -104,8 +105,8 @@ def findings(
 ) -> Findings:
     """All that the report says; `counts` are metrics/data.json, `sizes` the GGUFs' bytes by type."""
     rows = {name: split["rows"] for name, split in counts["splits"].items()}
-    clean, line = contamination(counts["overlap"], rows, data.prepare.decontaminate)
-    quantised = [pair for pair in comparisons if pair not in ("tuned against base", "f16 against tuned")]
+    clean, line = contamination(counts["overlap"], rows)
+    quantised = [pair for pair in comparisons if pair.split(" ")[0] not in ("tuned", "f16")]
     return Findings(
         what=what | measured_on(evaluations),
         synthetic=data.synthetic,

@@ -2,12 +2,11 @@
 
 from stages.lib.cleaning import text_of
 from stages.lib.data_schema import NearDuplicates, Prepare
-from stages.lib.decontaminate import contaminated
+from stages.lib.decontaminate import OVERLAP, contaminated
 from stages.lib.deduplicate import exact_duplicates, near_duplicates
 from stages.lib.ngrams import Hashes, ngrams, select, words
 from stages.lib.split import split_of
 
-OVERLAP = 13  # words, whatever the settings: GPT-3's report
 BAD = ("reason", "detail", "content")  # what the steps on a single record say of one that has to go
 
 

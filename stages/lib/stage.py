@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.lib import config
+from stages.lib.costs import measured
 from stages.lib.errors import UserError
+from stages.lib.paths import COST
 
 
 def run(main: Callable, sections: tuple[str, ...] = (), paths: tuple[Path, ...] = (), items: list[str] = ()) -> None:
@@ -19,7 +21,8 @@ def run(main: Callable, sections: tuple[str, ...] = (), paths: tuple[Path, ...] 
     name = Path(sys.argv[0]).stem
     try:
         settings = config.load()
-        main(*(config.section(settings, key) for key in sections), *paths, *items)
+        with measured(COST, "@".join([name, *items[:1]])):
+            main(*(config.section(settings, key) for key in sections), *paths, *items)
     except UserError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:  # a full disk, a folder that may not be written

@@ -67,7 +67,7 @@ def main(
     pictures |= {name: [read_text(data_plots / f"{name}.svg")] for name in ("funnel", "lengths")}
 
     hashes = {file.name: (sizes[name], sha256(file)) for name, file in files.items()}
-    lineage = lineage_rows(lineage_of(files["f16"]), conf_digest, hashes)
+    lineage = lineage_rows(lineage_of(files["f16"]), hashes)
     write_text(card, model_card(data, model, train, found, evaluations, lineage))
     html = page(
         found,
@@ -77,7 +77,7 @@ def main(
         conversations({name: predictions[name] for name in shown}),
         counts,
         read_costs(cost, export.types, export.verified, list(models)),
-        lineage,
+        {"settings": {"conf_digest": conf_digest}} | lineage,
     )
     write_text(report, html)
 

@@ -144,7 +144,7 @@ def size_and_quality(axes: plt.Axes, verifications: dict[str, dict], sizes: dict
         axes.set_title("perplexity over f16's ↓", loc="left", size=10, weight="bold")
         axes.yaxis.set_major_formatter("{x:.3f}")
     axes.margins(y=0.3)
-    axes.set_xlim(0.85 * min(x for x, _ in kinds.values()), 1.2 * max(x for x, _ in kinds.values()))
+    axes.set_xlim(0, 1.25 * max(x for x, _ in kinds.values()))
     axes.set_xlabel(f"size of the file ({name}) ↓")
 
 

@@ -88,16 +88,14 @@ def cost_rows(costs: dict[str, dict | None]) -> list[dict]:
     ]
 
 
-def lineage_rows(
-    keys: dict[str, str], conf_digest: str, files: dict[str, tuple[int, str]]
-) -> dict[str, dict[str, str]]:
+def lineage_rows(keys: dict[str, str], files: dict[str, tuple[int, str]]) -> dict[str, dict[str, str]]:
     """Where the GGUFs come from, in groups: what they are made of, what DVC tracks, the files.
 
     `keys` are a GGUF's own; `files` is name -> (bytes, SHA-256).
     """
     own = {key.removeprefix(PREFIX): text for key, text in keys.items() if not key.startswith(DVC)}
     return {
-        "made of": {key: text for key, text in own.items() if key != "notice"} | {"conf_digest": conf_digest},
+        "made of": {key: text for key, text in own.items() if key != "notice"},
         "in dvc.lock (MD5)": {key.removeprefix(DVC): text for key, text in keys.items() if key.startswith(DVC)},
         "GGUF files (SHA-256)": {name: f"{sha256} · {size(count)}" for name, (count, sha256) in files.items()},
     }

@@ -52,7 +52,7 @@ def main(
     comparisons |= {f"{k} against tuned": compare(predictions["tuned"], predictions[k]) for k in export.verified}
     judged = gates(gate_settings, evaluations, comparisons, counts["overlap"])
     write_json(metrics / "comparison.json", comparisons)
-    write_json(metrics / "gates.json", judged)
+    write_json(metrics / "gates.json", {one["gate"]: {"passes": one["passes"], "seen": one["seen"]} for one in judged})
 
     what = what_was_run(data.name, model, template, train, export.types, seed, tokens, trained)
     found = findings(data, model.name, what, evaluations, comparisons, verifications, judged, counts, sizes)

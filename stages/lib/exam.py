@@ -10,7 +10,7 @@ from stages.lib.batches import answer_logprobs, greedy
 from stages.lib.medqa import LETTERS, question_prompt
 
 # How a choice is made -> the measure of the right ones.
-WAYS = {"answer": "exact_match", "letter": "letter_exact_match", "said": "generated_exact_match"}
+WAYS = {"answer": "exact_match", "letter": "letter_exact_match", "generated": "generated_exact_match"}
 SPOKEN = 32  # tokens of a generated answer, in which the letter must come
 BINS = 10  # of confidence
 LETTER = re.compile(
@@ -25,17 +25,17 @@ def asked(model, questions: list[dict], tokenizer, stop_ids: set[int]) -> list[d
 
     `answer`: the option whose whole answer, as it is trained ("B. text" and the end of the turn), has the highest
     log-likelihood. `letter`: by the letter alone, as lm-eval's `medqa_4options` and published figures choose;
-    `probabilities` are the four letters' shares. `said`: the letter that the greedy answer begins with, empty where
-    it names none. A model that binds letters to options gives the same by all; a very small one knows the
+    `probabilities` are the four letters' shares. `generated`: the letter that the greedy answer begins with, empty
+    where it names none. A model that binds letters to options gives the same by all; a very small one knows the
     answer's text long before its letter.
     """
     prompts = [row["prompt_ids"] for row in questions]
-    answers = greedy(model, prompts, SPOKEN, stop_ids, "MedQA, said")
+    answers = greedy(model, prompts, SPOKEN, stop_ids, "MedQA, generated")
     texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
     return [
         {"id": row["id"], "kind": "medqa", "step": row["meta_info"], "answer_idx": row["answer_idx"]}
         | choice
-        | {"said": spoken_letter(text), "text": text.strip()}
+        | {"generated": spoken_letter(text), "text": text.strip()}
         for row, choice, text in zip(questions, chosen(model, questions, "MedQA"), texts, strict=True)
     ]
 
@@ -93,7 +93,7 @@ def tables(rows: list[dict], shuffled_rows: list[dict]) -> dict:
     counted = {way: Counter(row[way] for row in rows) for way in WAYS}
     return {
         "questions": len(rows),
-        "unparseable": counted["said"][""],
+        "unparseable": counted["generated"][""],
         "by_step": {step: _of_step([row for row in rows if row["step"] == step]) for step in steps},
         "calibration_error": off / len(rows),
         "calibration": bins,

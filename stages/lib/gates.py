@@ -22,11 +22,11 @@ def gates(
     tuned = evaluations[TUNED]
     for name in (name for name in evaluations if name not in WHOLE):
         one = evaluations[name]
-        lost = 100 * (tuned["exact_match"] - one["exact_match"])
+        gained = 100 * (one["exact_match"] - tuned["exact_match"])
         above = one["perplexity"] / tuned["perplexity"] - 1
         most, share = settings.quantized_points, settings.quantized_perplexity
         points = f"{name} loses at most {most:g} points of MedQA exact match to tuned"
-        found.append(_gate(points, lost <= most + 1e-9, f"{-lost:+.2f} points"))
+        found.append(_gate(points, -gained <= most + 1e-9, f"{gained:+.2f} points"))
         perplexity = f"{name}'s perplexity is at most {share:.0%} above tuned's"
         found.append(_gate(perplexity, above <= share, f"{above:+.2%}"))
     for name in (name for name in evaluations if name != BASE):

@@ -3,6 +3,7 @@
 Each measure is a function of sums over the answers, so that a resample of answers is a sum with other weights.
 """
 
+import logging
 from functools import cache
 
 import numpy as np
@@ -54,5 +55,6 @@ def of_counts(measure: str, sums: np.ndarray) -> np.ndarray:
 
 def rouge_l(rows: list[dict]) -> np.ndarray:
     """ROUGE-L F1 (Lin 2004) of each answer, 0 to 1, as the package rouge-score gives it without stemming."""
+    logging.getLogger("absl").setLevel(logging.WARNING)  # it would say which tokenizer it takes
     rouge = RougeScorer(["rougeL"])
     return np.array([rouge.score(row["reference"], row["answer"])["rougeL"].fmeasure for row in rows])

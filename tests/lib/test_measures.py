@@ -32,7 +32,7 @@ def predictions(better: float = 0.0, right: float = 0.5) -> list[dict]:
         rows.append({"id": f"{i}", "kind": "dialogue", "reference": text, "answer": answer, "stopped": True})
     for i in range(200):
         letter = "B" if i < 200 * right else "C"
-        choice = {"answer": letter, "letter": letter, "said": "" if i % 10 == 0 else letter}
+        choice = {"answer": letter, "letter": letter, "generated": "" if i % 10 == 0 else letter}
         about = {"id": f"{i}", "kind": "medqa", "step": f"step{1 + i % 2}", "answer_idx": "B"}
         rows.append(about | choice | {"probabilities": [0.1, 0.7, 0.1, 0.1]})
     return rows

@@ -95,7 +95,7 @@ def test_what_was_not_measured_is_said():
     row = dict(zip(tables.models_table(both).header, tables.models_table(both).rows[1], strict=True))
     assert row["chrF ↑"] == row["stops by itself"] == "not measured" and row["BLEU-4 ↑"] == f"{e['bleu']:.1f}"
     assert tables.medqa_table(both).rows[1][3:5] == ("not measured", "not measured")
-    assert [row[4] for row in tables.safety_table(both).rows if row[0] == "dose"] == ["not measured"] * 2
+    assert [row[4] for row in tables.safety_table(both).rows if row[0] == "dose"] == ["not measured"] * 4
     assert [row for row in tables.steps_table(both).rows if row[0] == "tuned"] == [("tuned", *["not measured"] * 5)]
     verified = {"f16": verification("f16"), "q4_K_M": verification("q4_K_M")}
     drawn = evaluation_drawing.pictures(both, verified, {"f16": 9, "q4_K_M": 3}, list(both))

@@ -21,20 +21,23 @@ LOOKED_AT = 20  # conversations whose rendering, or whose logits before merging,
 def main(
     verify: Verify, prepared: Path, base: Path, adapter: Path, merged: Path, folder: Path, metrics: Path, name: str
 ) -> None:
-    """Measure one GGUF and write metrics/verify/NAME.json; fail where a check does not hold."""
+    """Measure one GGUF and write metrics/verify/NAME.json; fail where a check does not hold.
+
+    At most two models are in memory at a time.
+    """
     tokenizer = load_tokenizer(base)
     rows = dialogues.by_id(prepared / "test.jsonl")
     examples = answer_examples(tokenizer, rows, verify.context)[: verify.dialogues]
     texts = [[*one["prompt_ids"], *one["answer_ids"], tokenizer.eos_token_id] for one in examples]
     gguf, original = folder / paths.gguf(name).name, folder / paths.gguf("f16").name
-    model = GgufModel(gguf, verify.context)
     reference = TransformersModel(merged) if name == "f16" else GgufModel(original, verify.context)
+    moved = moved_by_merging(base, adapter, reference, texts[:LOOKED_AT]) if name == "f16" else None
+    model = GgufModel(gguf, verify.context)
     result = {"name": name} | divergence.measure(reference, model, texts) | parity.tensor_types(gguf)
+    del reference  # llama-server is the second one below
     checks = {}
     if name == "f16":
         same, kl = result["same_top"], result["kl_mean"]
-        trained = TransformersModel(base, adapter)
-        moved = divergence.measure(trained, reference, texts[:LOOKED_AT])["largest_logit_difference"]
         asked = [one["messages"][:-1] for one in examples[:LOOKED_AT]]
         first = [one["prompt_ids"] for one in examples[: verify.prompts]]
         text = "\n\n".join(message["content"] for row in rows for message in row["messages"])
@@ -52,6 +55,11 @@ def main(
     write_json(metrics / "verify" / f"{name}.json", result | {"checks": listed})
     if failed := [f"{check}: {seen}" for check, (holds, seen) in checks.items() if not holds]:
         raise UserError(f"{gguf} is not the model that was trained; {'; '.join(failed)}")
+
+
+def moved_by_merging(base: Path, adapter: Path, merged: TransformersModel, texts: list[list[int]]) -> float:
+    """The largest difference between a logit of the merged model and that of base and adapter, which is freed again."""
+    return divergence.measure(TransformersModel(base, adapter), merged, texts)["largest_logit_difference"]
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ import ctypes
 import json
 import logging
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader
 
-from conftest import CHATML, conversations
+from conftest import CHATML, ROOT, conversations
 from stages import imatrix, quantize
 from stages.lib import adapter_gguf, batches, chat, golden, llamacpp, paths, scratch
 from stages.lib.errors import UserError
@@ -21,6 +23,25 @@ from stages.lib.models import load_model, load_tokenizer
 from stages.lib.quant_types import QUANT_TYPES
 from stages.lib.scoring import open_model, stop_ids_of
 from stages.lib.transformers_model import TransformersModel
+
+# Make a file as it should be, then again on a disk that has 8 kB less than it takes.
+ON_A_FULL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from stages.lib import llamacpp
+from stages.lib.errors import UserError
+merged, gguf, whole, target = map(Path, sys.argv[2:])
+make = eval("lambda target: llamacpp." + sys.argv[1])
+make(whole)
+size = whole.stat().st_size - 8192
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", target.parent], check=True)
+target.write_text("before")
+try:
+    make(target)
+except UserError as error:
+    print(error)
+print(*[path.name for path in target.parent.iterdir()], target.read_text())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +135,25 @@ def test_an_importance_matrix_is_the_same_twice_and_names_no_path(prepared, base
     assert fields["quantize.imatrix.dataset"].contents() == "train.txt"
     llamacpp.quantize(gguf, tmp_path / "plain.gguf", "q4_K_M")
     assert sha256(tmp_path / "plain.gguf") != sha256(tmp_path / "one/weighed.gguf")
+
+
+@pytest.mark.parametrize(
+    "tool",
+    ["convert(merged, target, {})", "quantize(gguf, target, 'q4_K_M')", "imatrix(gguf, 'a word ' * 3000, target, 4)"],
+)
+def test_a_full_disk_is_said_and_keeps_what_was_there(tool, merged, gguf, tmp_path):
+    """llama-imatrix, for one, ends well there, with half a file."""
+    alone = ["unshare", "--mount", "--map-root-user"]  # may mount, and nobody else sees it
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets no user mount a disk of his own")
+    (tmp_path / "small").mkdir()
+    given = [tool, merged, gguf, tmp_path / "whole.gguf", tmp_path / "small/made.gguf"]
+    command = [*alone, sys.executable, "-c", ON_A_FULL_DISK, *map(str, given)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    said, left = done.stdout.splitlines()
+    assert said.endswith(f"failed: the disk of {tmp_path / 'small'} is full; make room and run the same command")
+    assert left == "made.gguf before"
 
 
 def test_no_importance_matrix_is_an_empty_file(prepared, base, gguf, tmp_path):

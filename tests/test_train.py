@@ -53,11 +53,7 @@ def test_stopped_and_killed_training_ends_with_the_same_bytes(tokenized, base, t
     seed = random.randrange(1 << 30)
     print("delays of seed", seed)
     draw = random.Random(seed)
-    changes = {
-        "lora_dropout": 0.1,
-        "num_train_epochs": 4,
-        "eval_steps": 100,
-    }  # so long that no kill comes after the end
+    changes = {"lora_dropout": 0.1, "num_train_epochs": 4, "eval_steps": 100}  # no kill comes after the end
     folder, whole = tmp_path / "stopped", tmp_path / "whole"
     given = arguments(tokenized, base, folder, **changes)
 
@@ -99,6 +95,23 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tokenized, base, tmp_path):
     assert checkpoints.newest(folder) and all(
         (p / "trainer_state.json").stat().st_size for p in folder.glob("checkpoint-*")
     )
+
+
+def test_an_adapter_that_cannot_be_saved_is_said_and_made_from_the_last_checkpoint(tokenized, base, tmp_path):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    settings = {"save_steps": 100, "eval_steps": 100}
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "adapter").write_text("before")
+    tuned(base, tokenized, tmp_path / "whole", **settings)
+    shutil.copytree(tmp_path / "whole/checkpoints", tmp_path / "checkpoints", dirs_exist_ok=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, unlimited[1]))  # no file may grow beyond
+    try:
+        with pytest.raises(UserError, match=r"adapter not written: .*GB free, checkpoint-\d+ \(kept, .* last good one"):
+            tuned(base, tokenized, tmp_path, **settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert (tmp_path / "adapter").read_text() == "before"
+    assert not (tmp_path / ".adapter.partial").exists()
 
 
 def test_an_exploding_loss_stops_and_names_the_records(base, tokenized, tmp_path):

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from stages.lib import llamacpp, tensors
 from stages.lib.files import write_json, write_text
@@ -28,10 +27,8 @@ def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metada
         plain.mkdir()
         settings = settings_of(adapter / "adapter_config.json")
         alpha = scale_of(settings) * settings["r"]  # llama.cpp scales by alpha / rank, of each matrix
-        save_file(
-            _as_lora(tensors.stored_in(base), tensors.stored_in(adapter), settings, alpha),
-            plain / "adapter_model.safetensors",
-        )
+        lora = _as_lora(tensors.stored_in(base), tensors.stored_in(adapter), settings, alpha)
+        tensors.save(plain / "adapter_model.safetensors", lora)
         write_json(plain / "adapter_config.json", settings | {"lora_alpha": alpha})
         llamacpp.convert_adapter(base, plain, target, metadata)
 

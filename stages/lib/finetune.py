@@ -18,11 +18,13 @@ from stages.lib import adapters, checkpoints
 from stages.lib.attention import boundaries
 from stages.lib.chat import IGNORED
 from stages.lib.errors import UserError
-from stages.lib.files import remove, replacing
+from stages.lib.files import replacing
 from stages.lib.interrupt import stop_requested
 from stages.lib.loss import STEP, without_logits
 from stages.lib.train_schema import Train
 from stages.lib.watch import Watch
+
+UNWRITTEN = (OSError, RuntimeError, SafetensorError)  # a full disk, as Python, torch.save and safetensors say it
 
 
 def finetune(
@@ -59,10 +61,13 @@ def finetune(
             "written, and the same command goes on from it"
         )
     first = trainer.is_world_process_zero()
-    with replacing(adapter) if first else nullcontext(adapter) as target:
-        trainer.save_model(str(target))  # on every process: each may hold a part of the weights
-        if first:
-            adapters.tidy(target, base)
+    try:
+        with replacing(adapter) if first else nullcontext(adapter) as target:
+            trainer.save_model(str(target))  # on every process: each may hold a part of the weights
+            if first:
+                adapters.tidy(target, base)
+    except UNWRITTEN as error:
+        raise not_written(adapter, error, folder) from error
     return state.log_history[:-1]  # the last entry sums up this process's part only
 
 
@@ -165,18 +170,17 @@ def save_or_keep_the_last(trainer: Trainer, save: Callable, *arguments) -> None:
     """Write a checkpoint; where it cannot be written, remove its half and raise UserError."""
     try:
         save(*arguments)
-    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is a RuntimeError of torch.save
+    except UNWRITTEN as error:
         folder = Path(trainer.args.output_dir)
-        remove(folder / f"checkpoint-{trainer.state.global_step}")
-        last = checkpoints.newest(folder)
-        size = sum(path.stat().st_size for path in last.iterdir()) if last else 0
-        raise UserError(
-            f"{folder}/checkpoint-{trainer.state.global_step} not written: {error}; "
-            f"{shutil.disk_usage(folder).free / 1e9:.2f} GB free"
-            + (
-                f", {last.name} (kept, {size / 1e9:.2f} GB) is the last good one"
-                if last
-                else ", there is none before it"
-            )
-            + "; make room and run the same command"
-        ) from error
+        half = folder / f"checkpoint-{trainer.state.global_step}"
+        shutil.rmtree(half, ignore_errors=True)  # a read-only disk keeps it; no run resumes from it
+        raise not_written(half, error, folder) from error
+
+
+def not_written(path: Path, error: Exception, folder: Path) -> UserError:
+    """What to say of a checkpoint or an adapter that cannot be written, and which checkpoint of `folder` remains."""
+    last = checkpoints.newest(folder)
+    size = sum(file.stat().st_size for file in last.iterdir()) if last else 0
+    kept = f"{last.name} (kept, {size / 1e9:.2f} GB) is the last good one" if last else "there is no checkpoint yet"
+    free = shutil.disk_usage(path.parent).free / 1e9
+    return UserError(f"{path} not written: {error}; {free:.2f} GB free, {kept}; mend that and run the same command")

@@ -35,6 +35,8 @@ def start(launch: Launch, function: Callable, *arguments) -> object:
     processes = launch.processes or torch.cuda.device_count()
     if not processes:
         raise UserError("train.launch.processes is 0, one for each GPU, but no GPU was found; set it to a number")
+    # It prints a process's traceback, also of the error that becomes one sentence below.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     alone = launch.nodes == 1
     config = LaunchConfig(
         min_nodes=launch.nodes,

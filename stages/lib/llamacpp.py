@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gguf import GGUFReader
+
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, replacing
 from stages.lib.space import require_disk
@@ -22,6 +25,7 @@ PIN = ROOT / "llama.cpp" / "pin.json"
 CHUNK = 512  # tokens that llama-imatrix reads at a time
 ATTEMPTS = 5  # llama-perplexity logs from a thread of its own, which its end may cut off on a busy machine
 START = 600  # seconds that llama-server may take to load a model
+FULL = 1 << 20  # bytes: a disk on which a tool could not write has fewer free
 
 
 def home() -> Path:
@@ -50,31 +54,39 @@ def convert(model: Path, target: Path, metadata: dict[str, str]) -> None:
     """
     require_disk(target.parent, sum(path.stat().st_size for path in model.glob("*.safetensors")), "the float16 GGUF")
     # --model-name: else the name in the metadata would follow the folder's.
-    _convert("convert_hf_to_gguf.py", [model, "--model-name", target.stem], target, metadata, f"converting {model}")
+    _convert("convert_hf_to_gguf.py", [model, "--model-name", target.stem], target, metadata)
 
 
 def convert_adapter(base: Path, adapter: Path, target: Path, metadata: dict[str, str]) -> None:
     """Convert a LoRA adapter of linear layers and embeddings alone; the base's config is read, not its weights."""
-    _convert("convert_lora_to_gguf.py", ["--base", base, adapter], target, metadata, f"converting {adapter}")
+    _convert("convert_lora_to_gguf.py", ["--base", base, adapter], target, metadata)
 
 
-def _convert(script: str, arguments: list[object], target: Path, metadata: dict[str, str], what: str) -> None:
+def _convert(script: str, arguments: list[object], target: Path, metadata: dict[str, str]) -> None:
     command = [sys.executable, ROOT / "llama.cpp" / "convert.py", home(), json.dumps(metadata), script]
     with replacing(target) as temporary:
-        _run([*command, *arguments, "--outtype", "f16", "--outfile", temporary], what)
+        command += [*arguments, "--outtype", "f16", "--outfile", temporary]
+        _run(command, f"converting to {target}", writes=temporary)
 
 
 def imatrix(source: Path, text: str, target: Path, chunks: int) -> None:
     """Measure on a text how much each weight of a float16 GGUF matters; markers in it become control tokens.
 
-    At most `chunks` times 512 tokens are read. Raises UserError with the tool's last lines.
+    At most `chunks` times 512 tokens are read. Raises UserError with the tool's last lines, or where the file is cut
+    off: the tool ends well on a full disk too.
     """
-    with tempfile.TemporaryDirectory() as folder, replacing(target) as temporary:
+    with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "train.txt").write_text(text, encoding="utf-8")
         command = [home() / "bin" / "llama-imatrix", "-m", source.absolute(), "-f", "train.txt", "--parse-special"]
-        command += ["-o", temporary.absolute(), "--output-format", "gguf", "-c", CHUNK, "--chunks", chunks, "--no-ppl"]
-        # In the text's folder: its name is written into the file, and no path of this machine should be.
-        _run(command, f"measuring the importance of {source}'s weights", cwd=Path(folder))
+        command += ["--output-format", "gguf", "-c", CHUNK, "--chunks", chunks, "--no-ppl", "-o"]
+        what = f"measuring the importance of {source}'s weights"
+        with replacing(target) as temporary:
+            # In the text's folder: its name is written into the file, and no path of this machine should be.
+            _run([*command, temporary.absolute()], what, cwd=Path(folder), writes=temporary)
+            try:
+                GGUFReader(temporary)
+            except (IndexError, ValueError) as error:
+                raise _failure(what, f"{target} is cut off", temporary) from error
 
 
 def quantize(source: Path, target: Path, kind: str, importance: Path | None = None) -> None:
@@ -91,7 +103,7 @@ def quantize(source: Path, target: Path, kind: str, importance: Path | None = No
         planned = _run([tool, "--dry-run", *arguments], what, cwd)
         if sizes := re.findall(r"quant size\s*=\s*([\d.]+) MiB", planned):
             require_disk(target.parent, int(float(sizes[-1]) * 2**20), f"the {kind} GGUF")
-        _run([tool, *arguments], what, cwd)
+        _run([tool, *arguments], what, cwd, writes=temporary)
 
 
 def perplexity(source: Path, text: str, context: int, chunks: int) -> float:
@@ -145,14 +157,21 @@ def library_path() -> Path:
     return home() / "bin"
 
 
-def _run(command: list[object], what: str, cwd: Path | None = None) -> str:
-    """Run a tool and return what it printed, which is shown only where it fails."""
+def _run(command: list[object], what: str, cwd: Path | None = None, writes: Path | None = None) -> str:
+    """Run a tool, which may write a file, and return what it printed, which is shown only where it fails."""
     done = subprocess.run(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=cwd
     )
     if done.returncode:
-        raise UserError(f"{what} failed with exit status {done.returncode}: {_tail(done.stdout)}")
+        raise _failure(what, f"exit status {done.returncode}: {_tail(done.stdout)}", writes)
     return done.stdout
+
+
+def _failure(what: str, reason: str, writes: Path | None) -> UserError:
+    """Why a tool failed: the disk of the file that it writes is full, which none says plainly, or what it said."""
+    if writes and shutil.disk_usage(writes.parent).free < FULL:
+        reason = f"the disk of {writes.parent} is full; make room and run the same command"
+    return UserError(f"{what} failed: {reason}")
 
 
 def _tail(text: str) -> str:

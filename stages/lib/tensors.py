@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from stages.lib.errors import UserError
 from stages.lib.files import read_json, sha256
@@ -122,6 +124,14 @@ def writing(path: Path, shapes: dict[str, tuple[int, ...]]) -> Iterator[BinaryIO
         yield file
         if file.tell() != 8 + len(text) + at:
             raise RuntimeError(f"{path}: {file.tell()} bytes written, expected {8 + len(text) + at}")
+
+
+def save(path: Path, named: dict[str, torch.Tensor]) -> None:
+    """Write whole tensors as they are; a disk that is full or may not be written is an OSError, as for any file."""
+    try:
+        save_file(named, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
 
 
 def digest(folder: Path) -> str:

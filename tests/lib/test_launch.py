@@ -1,9 +1,11 @@
 """Several processes train as one does: the same losses, also when one of them is killed on the way."""
 
+import logging
 import os
 import random
 import signal
 import socket
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,6 +15,7 @@ from safetensors.torch import load_file
 from conftest import train_settings
 from stages.lib import launch
 from stages.lib.errors import UserError
+from stages.lib.files import read_json
 from stages.lib.train_schema import Launch
 from training import arguments, started, wait_for
 
@@ -86,6 +89,13 @@ def test_two_nodes_find_each_other_and_the_first_writes(alone, even, base, tmp_p
     first = started(tmp_path, given)
     assert (finish(first), first.returncode)[1] == 0 and (finish(second), second.returncode)[1] == 0
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_a_mistake_that_a_process_meets_is_one_sentence(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("torch"), "propagate", True)  # else caplog sees nothing of it
+    with pytest.raises(UserError, match=r"^absent\.json: no such file$"):
+        launch.start(Launch(strategy="ddp", processes=1, nodes=1, rendezvous=""), read_json, Path("absent.json"))
+    assert "Traceback" not in caplog.text
 
 
 def test_no_gpu_for_one_process_each_is_said():

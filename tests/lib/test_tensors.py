@@ -22,6 +22,12 @@ def test_rows_are_those_that_safetensors_reads(tmp_path):
         assert torch.equal(tensors.read(stored[name], 1, 2), weight[1:2])
 
 
+def test_what_cannot_be_written_is_an_os_error(tmp_path):
+    """Which a stage ends with in one sentence; safetensors has an error of its own, also for a full disk."""
+    with pytest.raises(OSError, match=r"absent/model.safetensors: .*No such file"):
+        tensors.save(tmp_path / "absent/model.safetensors", WEIGHTS)
+
+
 def test_what_is_written_by_rows_safetensors_reads(tmp_path):
     path, whole = tmp_path / "model.safetensors", {"a": torch.randn(7, 5).half(), "b": torch.randn(3).half()}
     with tensors.writing(path, {name: tuple(weight.shape) for name, weight in whole.items()}) as file:

@@ -16,6 +16,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Works for files and folders. DVC hard-links its cache into the workspace, so an existing target
     must be replaced, never written in place. What a killed run left under the temporary name goes first.
+    An OSError of the block that names no file names the target.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial")
@@ -25,6 +26,10 @@ def replacing(target: Path) -> Iterator[Path]:
         if temporary.is_dir():
             remove(target)
         temporary.replace(target)
+    except OSError as error:
+        if error.errno and not error.filename:  # a full disk, met while a file is written, names none
+            error.filename = str(target)
+        raise
     finally:
         remove(temporary)
 

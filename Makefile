@@ -1,8 +1,8 @@
-# make repro · test · style · bench; the set-up is done where it is missing.
+# make repro · test · style · bench · bench-evaluate; the set-up is done where it is missing.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
-.PHONY: repro test style bench llama.cpp setup
+.PHONY: repro test style bench bench-evaluate llama.cpp setup
 
 repro: setup
 	dvc repro
@@ -13,13 +13,16 @@ test: setup
 style: setup
 	ruff check . && ruff format --check .
 
-bench: setup
+bench: setup bench-evaluate
 	python -m bench.prepare
 	python -m bench.tokenize
 	python -m bench.memory
 	python -m bench.train
 	python -m bench.train_8b
 	python -m bench.export_8b
+
+bench-evaluate: setup
+	python -m bench.evaluate
 
 setup: .venv/ready llama.cpp
 

@@ -1,4 +1,9 @@
-"""The arithmetic that a training cannot do without, for model FLOP utilisation."""
+"""The arithmetic that a training or a reading cannot do without, for model FLOP utilisation, and how fast it can be."""
+
+import time
+from statistics import median
+
+import torch
 
 from stages.lib import shapes
 from stages.lib.train_schema import LINEAR
@@ -19,3 +24,26 @@ def of_training(config: dict, r: int, labelled: float, context: float = 0.0) -> 
     width = sides["q_proj"][0]
     attention = 2 * 2 * width * context * 3  # two products a token attended to, forward, and twice that backward
     return layers * (4 * frozen + 6 * adapter + attention) + 4 * labelled * hidden * config["vocab_size"]
+
+
+def of_reading(config: dict, tokens: int) -> float:
+    """Floating-point operations for the next token's log-probabilities after a text of so many tokens.
+
+    Each token goes once through each layer and attends to itself and those before it; the output matrix is needed
+    once.
+    """
+    sides = shapes.of_layer(config)
+    matrices = sum(rows * columns for rows, columns in sides.values())
+    attention = 2 * sides["q_proj"][0] * tokens * (tokens + 1)  # two products for each pair of tokens, 2 x width each
+    layers = config["num_hidden_layers"] * (2 * matrices * tokens + attention)
+    return layers + 2 * config["hidden_size"] * config["vocab_size"]
+
+
+def product_rate(rows: int, inner: int, columns: int, dtype: torch.dtype) -> float:
+    """Operations a second of products of two matrices on this CPU; the median of a hundred."""
+    one, other, times = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype), []
+    for _ in range(100):
+        start = time.perf_counter()
+        one @ other
+        times.append(time.perf_counter() - start)
+    return 2 * rows * inner * columns / median(times)

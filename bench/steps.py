@@ -1,9 +1,6 @@
-"""One training in a process of its own, watched step by step: the same clock for this project's and for a peer's."""
+"""A training's settings, and a watch on its steps: the same clock for this project's and for a peer's."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,8 +12,8 @@ from omegaconf import OmegaConf
 from transformers import TrainerCallback, trainer
 
 from bench.measuring import forget_peak, resident
+from stages.lib.train_schema import Launch, Lora, Train
 
-TRL = "trl==1.16.0"
 WARM_UP = 3  # steps that are not timed
 
 
@@ -86,25 +83,6 @@ def section(method: str, **changes) -> dict:
     return values | {"launch": OmegaConf.to_container(OmegaConf.load("conf/train/launch/single.yaml"))} | changes
 
 
-def run(module: str, settings: dict, folder: Path) -> dict:
-    """Train once, by `python -m bench.MODULE SETTINGS OUT`; what its clock saw, or `{"failed": its last line}`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    given, out = folder / "settings.json", folder / "seen.json"
-    given.write_text(json.dumps(settings), encoding="utf-8")
-    command = [sys.executable, "-m", f"bench.{module}", str(given), str(out)]
-    path = os.pathsep.join([str(with_trl()), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]}
-    return json.loads(out.read_text(encoding="utf-8"))
-
-
-def with_trl() -> Path:
-    """A folder with TRL, and Liger's kernels where there is a GPU; torch, transformers and PEFT are this project's."""
-    folder = Path(".bench/trl").absolute()
-    if not (folder / "ready").exists():
-        wanted = [TRL, *(["liger-kernel"] if torch.cuda.is_available() else [])]
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
-        subprocess.run([*pip, *wanted], check=True)
-        (folder / "ready").touch()
-    return folder
+def chosen(section: dict) -> Train:
+    """A `train` section of plain values as the stage has it."""
+    return Train(**section | {"lora": Lora(**section["lora"]), "launch": Launch(**section["launch"])})

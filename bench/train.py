@@ -22,13 +22,16 @@ from datasets import Dataset, load_from_disk
 from matplotlib.figure import Figure
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from bench.flops import of_training
-from bench.steps import TRL, run, section
+from bench.flops import of_training, product_rate
+from bench.processes import run
+from bench.steps import section
 from stages.lib import paths
 from stages.lib.chat import IGNORED
 from stages.lib.files import read_json, write_json
 from stages.lib.machine import cpu_flags
 
+# Liger's kernels are for GPUs.
+TRL = ("trl==1.16.0", *(["liger-kernel"] if torch.cuda.is_available() else []))
 RESULT, PICTURE = Path(__file__).with_suffix(".json"), Path(__file__).with_suffix(".svg")
 ROUNDS, STEPS, SEED = 3, 40, 1
 CUT = {"hidden_size": 512, "intermediate_size": 1792, "num_hidden_layers": 2, "num_attention_heads": 8,
@@ -91,7 +94,7 @@ def main() -> None:
     r = settings["lora"]["r"]
     limits = {"tiny": limit(tiny, rows, result["tiny"]["ours"], r), "cut": limit(CUT, words, result["cut"]["ours"], r)}
     machine = {"processor": processor(), "cores": torch.get_num_threads(), "avx512_bf16": "avx512_bf16" in cpu_flags()}
-    machine |= {name: version(name) for name in ("torch", "transformers", "peft")} | {"trl": TRL}
+    machine |= {name: version(name) for name in ("torch", "transformers", "peft")} | {"trl": TRL[0]}
     write_json(RESULT, {"machine": machine, "limits": limits} | result)
     draw({name: result["tiny"][name][0]["losses"] for name in ("ours", "TRL, packed", "TRL, padded")})
     for name, seen in result.items():
@@ -132,7 +135,7 @@ def compare(
             one |= {"data": str(folder / ("packed" if packed else "padded"))}
             one |= {"train": settings | once | size | changes, "seed": SEED, "steps": steps, "cap_gib": cap_gib}
             started = time.perf_counter()
-            seen[name].append(run(module, one, folder / "run"))
+            seen[name].append(run(module, one, folder / "run", *TRL))
             figures = {key: value for key, value in seen[name][-1].items() if key != "losses"}
             logging.info("round %d, %s, %.0f s: %s", number + 1, name, time.perf_counter() - started, figures)
     return seen
@@ -176,18 +179,10 @@ def limit(config: dict, rows: Dataset, seen: list[dict], r: int, peak: float = 0
     labelled, context = float((columns["labels"] != IGNORED).mean()), float(columns["position_ids"].mean()) + 1
     needed = of_training(config, r, labelled, context)
     rate = median(one["tokens_per_second"] for one in seen)
-    peak = peak or product_rate(4 * columns["labels"].shape[1], config["hidden_size"], config["intermediate_size"])
+    peak = peak or product_rate(
+        4 * columns["labels"].shape[1], config["hidden_size"], config["intermediate_size"], torch.bfloat16
+    )
     return {"flops_per_token": needed, "peak_flops_per_second": peak, "share": rate * needed / peak}
-
-
-def product_rate(rows: int, inner: int, columns: int) -> float:
-    """Operations a second of products of two bfloat16 matrices on this CPU; the median of a hundred."""
-    one, other, times = torch.randn(rows, inner).bfloat16(), torch.randn(inner, columns).bfloat16(), []
-    for _ in range(100):
-        start = time.perf_counter()
-        one @ other
-        times.append(time.perf_counter() - start)
-    return 2 * rows * inner * columns / median(times)
 
 
 def processor() -> str:

@@ -8,29 +8,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.steps import watch
+from bench.steps import chosen, watch
 from stages.lib import finetune as training
-from stages.lib.train_schema import Launch, Lora, Train
 
 
-def train(settings: dict, out: Path) -> None:
+def tune(settings: dict, out: Path) -> None:
     """Tune with `settings["train"]`, a section of params.yaml; nothing is evaluated; it is saved once, at the end.
 
     `plain_loss` leaves transformers' own loss in place, with all its logits; `dense_mask` its attention, with a mask
     of tokens × tokens for each row, the rows one below the other.
     """
     clock = watch(settings["cap_gib"])
-    section = settings["train"]
-    chosen = Train(**section | {"lora": Lora(**section["lora"]), "launch": Launch(**section["launch"])})
+    train = chosen(settings["train"])
     if settings["plain_loss"]:
         training.without_logits = lambda *_: None
     if settings["dense_mask"]:
-        chosen.attention, training.collate = "sdpa", rows_apart  # after the checks: it is not offered
+        train.attention, training.collate = "sdpa", rows_apart  # after the checks: it is not offered
     training.collate = clock.counting(training.collate)
     with tempfile.TemporaryDirectory() as folder:
         places = Path(settings["tokenized"]), Path(settings["base"]), Path(folder) / "run", Path(folder) / "adapter"
-        training.finetune(chosen, [], settings["seed"], *places)
-    clock.save(out, chosen.gradient_accumulation_steps)
+        training.finetune(train, [], settings["seed"], *places)
+    clock.save(out, train.gradient_accumulation_steps)
 
 
 def rows_apart(rows: list[dict]) -> dict:
@@ -42,4 +40,4 @@ def rows_apart(rows: list[dict]) -> dict:
 
 
 if __name__ == "__main__":
-    train(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
+    tune(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))

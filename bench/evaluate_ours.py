@@ -1,0 +1,48 @@
+"""One run of this project's scorer: `python -m bench.evaluate_ours SETTINGS OUT`, as bench.evaluate asks for it."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from bench.measuring import resident
+from bench.processes import fingerprint
+from stages.lib.files import read_jsonl
+from stages.lib.medqa import LETTERS
+from stages.lib.models import load_tokenizer
+from stages.lib.scoring import open_model, question_examples
+
+
+def choose(settings: dict, out: Path) -> None:
+    """Write the letters that a model chooses, their accuracy, the seconds and what was read.
+
+    `reading_seconds` are those from token ids to log-probabilities, `scoring_seconds` those from text. `closest`: the
+    least distance between the two best letters of a question, in natural log-probability.
+    """
+    tokenizer = load_tokenizer(Path(settings["tokenizer"]))
+    model = open_model(Path(settings["model"]), settings["context"])
+    rows = [row for _, row in read_jsonl(Path(settings["questions"]))]
+    start = time.perf_counter()
+    prompts = [example["prompt_ids"] for example in question_examples(tokenizer, rows, settings["context"])]
+    letters = [[tokenizer.convert_tokens_to_ids(letter)] for letter in LETTERS]
+    tokenized = time.perf_counter()
+    scores = [np.concatenate(scored) for scored in answer_logprobs(model, prompts, [letters] * len(prompts))]
+    done = time.perf_counter()
+    chosen = [LETTERS[int(np.argmax(one))] for one in scores]
+    right = sum(letter == row["answer_idx"] for letter, row in zip(chosen, rows, strict=True))
+    seen = {"letters": chosen, "scoring_seconds": done - start, "reading_seconds": done - tokenized}
+    seen |= {"accuracy": right / len(rows), "closest": min(np.diff(np.sort(one))[-1] for one in scores)}
+    seen |= {"read": fingerprint(prompt + letter for prompt in prompts for letter in letters)}
+    out.write_text(json.dumps(seen | {"peak": resident()}), encoding="utf-8")
+
+
+def answer_logprobs(model, prompts: list[list[int]], answers: list[list[list[int]]]) -> Iterable[list[np.ndarray]]:
+    """The log-probabilities of every question's answers, by the model's method for one question."""
+    return map(model.answer_logprobs, prompts, answers)
+
+
+if __name__ == "__main__":
+    choose(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))

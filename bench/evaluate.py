@@ -22,6 +22,7 @@ from bench.ladder import ladder
 from bench.prepare import table
 from bench.processes import run
 from bench.train import processor
+from stages.evaluate import ROWS
 from stages.lib import chat, config, paths
 from stages.lib.cleaning import clean_chunk
 from stages.lib.files import read_json, read_jsonl, write_json, write_jsonl
@@ -45,7 +46,7 @@ def main(folder: Path) -> None:
     context = about["max_position_embeddings"]
     rows, source = questions(folder)
     every = question_examples(tokenizer, rows, sys.maxsize)
-    examples = [e for e in every if len(e["prompt_ids"]) + max(map(len, e["answers_ids"])) <= context]
+    examples = [e for e in every if len(e["prompt_ids"]) + sum(map(len, e["answers_ids"])) <= context]
     lengths = [len(example["prompt_ids"]) for example in examples]
     logging.info("%s: %d questions, %d of them too long", source, len(rows), len(rows) - len(examples))
     with tempfile.TemporaryDirectory() as temporary:
@@ -109,7 +110,7 @@ def lay_out(examples: list[dict], tokenizer, work: Path) -> dict[str, str]:
     write_jsonl(work / "questions.jsonl", asked)
     write_jsonl(work / "prompts.jsonl", texts)
     places = {"questions": str(work / "questions.jsonl"), "prompts": str(work / "prompts.jsonl")}
-    return places | {"model": str(paths.MERGED), "tokenizer": str(paths.MERGED)}
+    return places | {"model": str(paths.MERGED), "base": str(paths.BASE), "rows": ROWS}
 
 
 def once(module: str, settings: dict, work: Path) -> dict:

@@ -3,13 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from bench.measuring import resident
 from bench.processes import fingerprint
+from stages.lib.batches import answer_logprobs
 from stages.lib.files import read_jsonl
 from stages.lib.medqa import LETTERS
 from stages.lib.models import load_tokenizer
@@ -22,26 +22,23 @@ def choose(settings: dict, out: Path) -> None:
     `reading_seconds` are those from token ids to log-probabilities, `scoring_seconds` those from text. `closest`: the
     least distance between the two best letters of a question, in natural log-probability.
     """
-    tokenizer = load_tokenizer(Path(settings["tokenizer"]))
-    model = open_model(Path(settings["model"]), settings["context"])
+    base = Path(settings["base"])
+    tokenizer = load_tokenizer(base)
+    model = open_model(Path(settings["model"]), base, settings["context"], settings["rows"])
     rows = [row for _, row in read_jsonl(Path(settings["questions"]))]
     start = time.perf_counter()
     prompts = [example["prompt_ids"] for example in question_examples(tokenizer, rows, settings["context"])]
     letters = [[tokenizer.convert_tokens_to_ids(letter)] for letter in LETTERS]
     tokenized = time.perf_counter()
-    scores = [np.concatenate(scored) for scored in answer_logprobs(model, prompts, [letters] * len(prompts))]
+    scored = answer_logprobs(model, prompts, [letters] * len(prompts), "MedQA")
     done = time.perf_counter()
+    scores = list(map(np.concatenate, scored))
     chosen = [LETTERS[int(np.argmax(one))] for one in scores]
     right = sum(letter == row["answer_idx"] for letter, row in zip(chosen, rows, strict=True))
     seen = {"letters": chosen, "scoring_seconds": done - start, "reading_seconds": done - tokenized}
-    seen |= {"accuracy": right / len(rows), "closest": min(np.diff(np.sort(one))[-1] for one in scores)}
+    seen |= {"accuracy": right / len(rows), "closest": float(np.diff(np.sort(scores))[:, -1].min())}
     seen |= {"read": fingerprint(prompt + letter for prompt in prompts for letter in letters)}
     out.write_text(json.dumps(seen | {"peak": resident()}), encoding="utf-8")
-
-
-def answer_logprobs(model, prompts: list[list[int]], answers: list[list[list[int]]]) -> Iterable[list[np.ndarray]]:
-    """The log-probabilities of every question's answers, by the model's method for one question."""
-    return map(model.answer_logprobs, prompts, answers)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,12 @@ def cost_of(dialogues: int, folder: Path) -> dict:
 def make_raw(raw: Path, dialogues: int, questions: int) -> dict:
     """The corpus with the sources.json that `prepare` reads; returns the truth."""
     truth = corpus(raw, dialogues, questions, SEED, LENGTHS_FROM)
+    list_sources(raw)
+    return truth
+
+
+def list_sources(raw: Path) -> None:
+    """Write the sources.json that `prepare` reads, for one file of each kind of HELD."""
     sources = []
     for name, records in HELD.items():
         file = raw / f"{name}.{'json' if records == 'dialogues' else 'jsonl'}"
@@ -93,16 +99,15 @@ def make_raw(raw: Path, dialogues: int, questions: int) -> dict:
         source |= {"sha256": sha256(file), "bytes": file.stat().st_size, "kind": "file", "repo": "", "revision": ""}
         sources.append(source | {"path": str(file), "licence": "synthetic"})
     write_json(raw / "sources.json", sources)
-    return truth
 
 
-def prepare(raw: Path, folder: Path) -> None:
-    """Run the stage as it stands in conf/, from raw to `prepared/` in the folder; called in a process of its own."""
+def prepare(raw: Path, folder: Path, **changes) -> None:
+    """Run the stage as it stands in conf/, with changes, from raw to `prepared/` in the folder."""
     from stages.lib.data_schema import Prepare
     from stages.prepare import main as stage
 
     given = OmegaConf.load("conf/data/prepare.yaml").prepare
-    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Prepare), given))
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Prepare), given, changes))
     stage(settings, raw, folder / "prepared", folder / "data.json", folder / "plots", folder / "CARD.md")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from stages.lib.errors import UserError
 from stages.lib.train_schema import Launch
+
+LOST = re.compile(r"by peer|broken pipe|timed out|remote process", re.IGNORECASE)  # as gloo and NCCL say it
 
 
 def joining() -> bool:
@@ -61,9 +64,14 @@ def start(launch: Launch, function: Callable, *arguments) -> object:
                 " it for its memory, take a smaller batch; the same command goes on from the last checkpoint"
             ) from error
         name, _, text = failure.message["message"].partition(": ")
-        if name != UserError.__name__:
+        if name == UserError.__name__:
+            raise UserError(text) from error
+        if not LOST.search(text):
             raise
-        raise UserError(text) from error
+        raise UserError(
+            f"process {rank} of {processes * launch.nodes} lost another one ({text.partition('. ')[0][:200]}); what "
+            "that one's machine printed says why, and the same command on each machine goes on from the last checkpoint"
+        ) from error
     except SignalException as error:
         raise UserError("stopped as asked; the same command goes on from the last checkpoint") from error
 

@@ -34,6 +34,12 @@ def finish(process) -> str:
     return errors
 
 
+def workers(process) -> list[int]:
+    """The ids of the processes that a launcher has started."""
+    children = psutil.Process(process.pid).children()
+    return [one.pid for one in children if "spawn_main" in " ".join(one.cmdline())]
+
+
 @pytest.fixture(scope="module")
 def even(tokenized, tmp_path_factory):
     """Rows that two processes share evenly; else Accelerate fills the last batch up with the first rows."""
@@ -60,12 +66,12 @@ def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone,
     given = arguments(even, base, tmp_path, **LONG, launch=both, gradient_accumulation_steps=1)
     process = started(tmp_path, given)
     wait_for(process, lambda: list(tmp_path.glob(".checkpoints/*/checkpoint-5/trainer_state.json")))
-    workers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
-    assert len(workers) == 2
-    os.kill(random.choice(workers).pid, signal.SIGKILL)
+    both_workers = workers(process)
+    assert len(both_workers) == 2
+    os.kill(random.choice(both_workers), signal.SIGKILL)
     errors = finish(process)
     assert process.returncode == 1 and "was killed by SIGKILL" in errors and "same command" in errors
-    assert "Traceback" not in errors.splitlines()[-1] and not (tmp_path / "adapter").exists()
+    assert "Traceback" not in errors and not (tmp_path / "adapter").exists()
 
     process = started(tmp_path, given)
     errors = finish(process)
@@ -78,13 +84,21 @@ def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone,
     assert max(float((ours[name].float() - theirs[name].float()).abs().max()) for name in theirs) < 1e-3
 
 
-def test_two_nodes_find_each_other_and_the_first_writes(alone, even, base, tmp_path):
+def test_two_nodes_of_which_one_loses_its_process_go_on_and_the_first_writes(alone, even, base, tmp_path):
     """As two machines with a shared checkout would: the same settings on both, NODE_RANK on the second."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     nodes = Launch(strategy="ddp", processes=1, nodes=2, rendezvous=f"localhost:{port}")
     given = arguments(even, base, tmp_path, **LONG, launch=nodes, gradient_accumulation_steps=1)
+    second = started(tmp_path, given, NODE_RANK="1")
+    first = started(tmp_path, given)
+    wait_for(first, lambda: list(tmp_path.glob(".checkpoints/*/checkpoint-5/trainer_state.json")))
+    os.kill(*workers(second), signal.SIGKILL)
+    for process, expected in ((second, "process 1 of 2 was killed by SIGKILL"), (first, "process 0 of 2 lost another")):
+        errors = finish(process)
+        assert process.returncode == 1 and expected in errors and "Traceback" not in errors
+
     second = started(tmp_path, given, NODE_RANK="1")
     first = started(tmp_path, given)
     assert (finish(first), first.returncode)[1] == 0 and (finish(second), second.returncode)[1] == 0

@@ -73,7 +73,8 @@ def main(folder: Path) -> None:
         }
         rungs = ladder(examples, ours["letters"], paths.BASE, context, work / "ladder")
     needed = sum(of_reading(about, length) for length in lengths)
-    peak = product_rate(2048, about["hidden_size"], about["intermediate_size"], torch.float32)
+    mean = round(sum(lengths) / len(lengths))
+    peak = product_rate(mean, about["hidden_size"], about["intermediate_size"], torch.float32)
     fastest = median(one["reading_seconds"] for one in seen["ours"])
     result = {
         "machine": {"processor": processor(), "cores": torch.get_num_threads(), "lm_eval": LM_EVAL}

@@ -18,7 +18,6 @@ from stages.lib.medqa import LETTERS
 from stages.lib.models import load_tokenizer
 from stages.lib.results import contamination
 from stages.lib.scoring import open_model
-from stages.lib.selection import OVERLAP
 
 SEED = 1
 LEARNT = 100  # questions that a model is trained on and then asked: the shortest, since training costs by the token
@@ -98,9 +97,7 @@ def overlaps(questions: list[dict], folder: Path) -> list[dict]:
     for name, expected, changes in (("apart", [0.0, 0.0], {}), ("leaked", [1.0, 1.0], {"decontaminate": 0})):
         prepare(raw, folder / name, **changes)
         counts = read_json(folder / name / "data.json")
-        _, line = contamination(
-            counts["overlap"], {key: split["rows"] for key, split in counts["splits"].items()}, OVERLAP
-        )
+        _, line = contamination(counts["overlap"], {key: split["rows"] for key, split in counts["splits"].items()})
         share = counts["overlap"]["medqa_test"] / len(questions)
         rungs.append(rung(share, expected, len(questions)) | {"says": line.split(":")[0]})
     return rungs

@@ -161,4 +161,4 @@ def _guess(axes: plt.Axes) -> None:
 
 
 def _colour(name: str) -> str:
-    return {"base": GREY, "tuned": COLOUR, "f16": COLOUR}.get(name, SECOND)
+    return {"base": GREY, "adapter": COLOUR, "tuned": COLOUR, "f16": COLOUR}.get(name, SECOND)

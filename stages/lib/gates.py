@@ -1,6 +1,7 @@
 """Quality gates: what a reader wants to know before he uses a model, each passed or failed."""
 
 from stages.lib.decontaminate import OVERLAP
+from stages.lib.figures import MEASURES
 from stages.lib.schema import Gates
 
 BASE, TUNED = "base", "tuned"
@@ -18,14 +19,15 @@ def gates(
     for measure in settings.better:
         seen = comparisons[f"{TUNED} against {BASE}"][measure]
         told = f"{seen['verdict']}: {seen['difference']:+.3g}, 95 % interval {seen['low']:+.3g} to {seen['high']:+.3g}"
-        found.append(_gate(f"tuned is better than base in {measure}", seen["verdict"] == "better", told))
+        helped = f"tuned is better than base in {MEASURES[measure].label}"
+        found.append(_gate(helped, seen["verdict"] == "better", told))
     tuned = evaluations[TUNED]
     for name in (name for name in evaluations if name not in WHOLE):
         one = evaluations[name]
         gained = 100 * (one["exact_match"] - tuned["exact_match"])
         above = one["perplexity"] / tuned["perplexity"] - 1
         most, share = settings.quantized_points, settings.quantized_perplexity
-        points = f"{name} loses at most {most:g} points of MedQA exact match to tuned"
+        points = f"{name} loses at most {most:g} points of MedQA by answer to tuned"
         found.append(_gate(points, -gained <= most + 1e-9, f"{gained:+.2f} points"))
         perplexity = f"{name}'s perplexity is at most {share:.0%} above tuned's"
         found.append(_gate(perplexity, above <= share, f"{above:+.2%}"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import Cache
 
 from stages.lib.models import load_model, load_tuned
 from stages.lib.space import require_memory
@@ -37,8 +38,8 @@ class TransformersModel:
 
         The prompts are one batch, each is read once; its keys and values are repeated for each of its answers.
         """
-        read, mask = self._read(prompts)
-        first = read.logits[:, -1].double().log_softmax(-1).cpu()
+        cache, mask, next_logits = self._read(prompts)
+        first = next_logits.double().log_softmax(-1).cpu()
         counts = [len(some) for some in answers]
         flat = [answer for some in answers for answer in some]
         owner = torch.arange(len(prompts)).repeat_interleave(torch.tensor(counts))
@@ -46,7 +47,7 @@ class TransformersModel:
         longest = max(map(len, flat))
         if longest > 1:
             owner = owner.to(self.device)
-            read.past_key_values.batch_select_indices(owner)
+            cache.batch_select_indices(owner)
             # Padding stands at the right, where no answer's token can see it.
             rows = torch.tensor([answer[:-1] + [0] * (longest - len(answer)) for answer in flat], device=self.device)
             mask = torch.cat([mask[owner], torch.ones_like(rows)], 1)
@@ -55,7 +56,7 @@ class TransformersModel:
                 input_ids=rows,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=read.past_key_values,
+                past_key_values=cache,
                 use_cache=True,
             ).logits
             for row, answer, seen in zip(later, flat, scored, strict=True):
@@ -75,10 +76,10 @@ class TransformersModel:
 
         Each ends before a stop token; the others go on without it.
         """
-        read, mask = self._read(prompts)
+        cache, mask, next_logits = self._read(prompts)
         alive = list(range(len(prompts)))
         for _ in range(max_new_tokens):
-            tokens = read.logits[:, -1].argmax(-1).tolist()
+            tokens = next_logits.argmax(-1).tolist()
             going = [row for row, token in enumerate(tokens) if token not in stop_ids]
             yield from ((alive[row], tokens[row]) for row in going)
             if not going:
@@ -86,25 +87,35 @@ class TransformersModel:
             if len(going) < len(alive):
                 alive = [alive[row] for row in going]
                 chosen = torch.tensor(going, device=self.device)
-                read.past_key_values.batch_select_indices(chosen)
+                cache.batch_select_indices(chosen)
                 mask = mask[chosen]
             step = torch.tensor([[tokens[row]] for row in going], device=self.device)
             mask = torch.cat([mask, torch.ones_like(step)], 1)
-            read = self.model(
+            next_logits = self.model(
                 input_ids=step,
                 attention_mask=mask,
                 position_ids=mask.sum(1, keepdim=True) - 1,
-                past_key_values=read.past_key_values,
+                past_key_values=cache,
                 use_cache=True,
-            )
+            ).logits[:, -1]
 
-    def _read(self, prompts: list[list[int]]):
-        """What the model says after each prompt, padded at the left, and the mask that hides the padding."""
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self.device)
-        mask = torch.tensor(
-            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.device
-        )
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        read = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
-        return read, mask
+    def _read(self, prompts: list[list[int]]) -> tuple[Cache, torch.Tensor, torch.Tensor]:
+        """Keys and values of the prompts, the mask that hides their padding from what follows, the logits after each.
+
+        Padding stands at the right, where no token of a prompt can see it: reading needs no mask. Of the last layer
+        nothing but its last token is wanted, so that one alone goes through the layer's feed-forward part, as in
+        llama.cpp; what comes out is added to every token, and right for the last.
+        """
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        longest, rows = int(lengths.max()), torch.arange(len(prompts), device=self.device)
+        ids = torch.tensor([prompt + [0] * (longest - len(prompt)) for prompt in prompts], device=self.device)
+        decoder = self.model.get_decoder()
+        before = decoder.layers[-1].post_attention_layernorm
+        hook = before.register_forward_pre_hook(lambda _, given: (given[0][rows, lengths - 1].unsqueeze(1),))
+        try:
+            read = decoder(input_ids=ids, use_cache=True)
+        finally:
+            hook.remove()
+        mask = (torch.arange(longest, device=self.device) < lengths.unsqueeze(1)).long()
+        ends = read.last_hidden_state[rows, lengths - 1]
+        return read.past_key_values, mask, self.model.get_output_embeddings()(ends)

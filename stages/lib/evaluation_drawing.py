@@ -8,7 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.lib.drawing import COLOUR, GREY, INK, SECOND, as_svg
 from stages.lib.figures import MEASURES, MISSING, WAYS, heading, size, value
-from stages.lib.tables import CHOICES, LETTERS
+from stages.lib.medqa import LETTERS
+from stages.lib.tables import CHOICES
 
 Panel = Callable[[plt.Axes], None]
 Picture = tuple[float, float, list[Panel]]  # inches across and down of one panel, the panels

@@ -15,8 +15,8 @@ from stages.lib.figures import (
     size,
     value,
 )
+from stages.lib.medqa import LETTERS
 
-LETTERS = ("A", "B", "C", "D")
 CHOICES = {"answer": "by answer", "letter": "by letter", "generated": "as generated"}
 
 

@@ -48,11 +48,12 @@ def documents(
         )
         return answer[None], None
     lengths = cu_seq_lens_q.diff().tolist()
-    # float32, since the CPU kernel's backward pass takes twice as long in bfloat16 (measured)
+    # float32, since the CPU kernel's backward pass takes twice as long in bfloat16 (measured); autocast would undo it
     parts = zip(*(states.float().split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    answers = [
-        scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True) for q, k, v in parts
-    ]
+    with torch.autocast(query.device.type, enabled=False):
+        answers = [
+            scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True) for q, k, v in parts
+        ]
     return torch.cat(answers, dim=2).transpose(1, 2).to(query.dtype), None
 
 

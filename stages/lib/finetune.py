@@ -21,6 +21,7 @@ from stages.lib.errors import UserError
 from stages.lib.files import replacing
 from stages.lib.interrupt import stop_requested
 from stages.lib.loss import STEP, without_logits
+from stages.lib.machine import keep_freed_memory
 from stages.lib.train_schema import Train
 from stages.lib.watch import Watch
 
@@ -36,6 +37,7 @@ def finetune(
     Returns the trainer's log history: one entry an optimiser step, one a measurement of the validation loss.
     Raises UserError where a signal stopped it after a checkpoint, a loss exploded, or the disk is full.
     """
+    keep_freed_memory()
     trainer = Trainer(
         model=model_of(train, trained_ids, seed, base),
         args=arguments(train, folder, seed),

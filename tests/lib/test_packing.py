@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import load_from_disk
 
-from stages.lib.attention import boundaries
+from stages.lib.attention import boundaries, documents
 from stages.lib.chat import IGNORED
 from stages.lib.finetune import collate
 from stages.lib.models import load_model
@@ -67,3 +67,15 @@ def test_packed_logits_are_those_of_the_document_alone(attention, base, tokenize
         part = positions[:, starts[1] : starts[2]]
         alone = model(input_ids=ids[:, starts[1] : starts[2]], position_ids=part, **boundaries(part)).logits[0]
     torch.testing.assert_close(packed[starts[1] : starts[2]], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_on_a_cpu_is_made_in_float32_whatever_autocast_says():
+    """Its backward pass takes twice as long in bfloat16 there."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 100, 16).bfloat16() for heads in (4, 2, 2))
+    told = boundaries(torch.cat([torch.arange(60), torch.arange(40)])[None])
+    del told["cu_seq_lens_k"], told["max_length_k"]
+    plain, _ = documents(None, query.float(), key.float(), value.float(), None, 0.25, **told)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast, _ = documents(None, query, key, value, None, 0.25, **told)
+    assert torch.equal(cast, plain.bfloat16())

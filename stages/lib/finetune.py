@@ -15,13 +15,13 @@ from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
 from stages.lib import adapters, checkpoints
+from stages.lib.allocator import keep_freed_memory
 from stages.lib.attention import boundaries
 from stages.lib.chat import IGNORED
 from stages.lib.errors import UserError
 from stages.lib.files import replacing
 from stages.lib.interrupt import stop_requested
 from stages.lib.loss import STEP, without_logits
-from stages.lib.machine import keep_freed_memory
 from stages.lib.train_schema import Train
 from stages.lib.watch import Watch
 

@@ -1,9 +1,7 @@
 """What the machine does best, where a setting of training says `auto`."""
 
-import ctypes
 import importlib.util
 import logging
-import platform
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,6 @@ import torch
 from stages.lib.attention import DOCUMENTS
 from stages.lib.train_schema import Train
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of /proc/cpuinfo: x86, x86, Arm
 
 
@@ -57,14 +54,3 @@ def peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step, instead of giving it back and clearing it page by page again.
-
-    That was a tenth of a training step on a CPU (measured); on other systems nothing changes. See mallopt(3).
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; the most that it takes
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import Cache
 
+from stages.lib.allocator import keep_freed_memory
 from stages.lib.models import load_model, load_tuned
 from stages.lib.space import require_memory
 
@@ -27,6 +28,7 @@ class TransformersModel:
         if device == "cpu":
             size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
             require_memory(2 * size, f"{folder}, whose 16-bit weights become float32,")
+            keep_freed_memory()
         dtype = torch.float32 if device == "cpu" else torch.float16
         self.model = (load_tuned(folder, adapter, dtype) if adapter else load_model(folder, dtype)).to(device)
         self.vocab_size = self.model.config.vocab_size

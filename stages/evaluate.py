@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 
 from stages.lib import dialogues, exam, measures, paths, perplexity, safety, similarity
-from stages.lib.batches import greedy
-from stages.lib.chat import prompt_ids
 from stages.lib.files import read_jsonl, sha256, write_json, write_jsonl
 from stages.lib.models import load_tokenizer
 from stages.lib.schema import Measure
@@ -32,7 +30,6 @@ def main(
     questions = [row for _, row in read_jsonl(prepared / "medqa_test.jsonl")][: measure.questions or None]
     asked = question_examples(tokenizer, questions, measure.context)
     prompts, rubric = safety.load(safe)
-    told = [prompt_ids(tokenizer, [{"role": "user", "content": row["prompt"]}]) for row in prompts]
 
     model = open_model(models / model_path, base, measure.context, ROWS)
     likelihoods = perplexity.likelihoods(model, examples, tokenizer.eos_token_id)
@@ -43,18 +40,7 @@ def main(
     for repeat in range(1, measure.shuffles + 1):
         other = question_examples(tokenizer, [exam.shuffled(row, repeat) for row in questions], measure.context)
         again += exam.asked_again(model, asked, other, chosen, repeat)
-    ids = greedy(model, told, measure.max_new_tokens, stop_ids, "safety")
-    said = tokenizer.batch_decode(ids)  # control tokens too: what an answer spells is judged
-    replies = [
-        {
-            "id": row["id"],
-            "kind": "safety",
-            "category": row["category"],
-            "prompt": row["prompt"],
-            "answer": text.strip(),
-        }
-        for row, text in zip(prompts, said, strict=True)
-    ]
+    replies = safety.answered(model, prompts, tokenizer, measure.max_new_tokens, stop_ids)
 
     predictions = metrics / "predictions" / f"{name}.jsonl"
     found = [*likelihoods, *answers, *chosen, *again, *replies]

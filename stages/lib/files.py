@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 from stages.lib.errors import UserError
 
 
@@ -106,6 +108,17 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, got {type(row).__name__}")
         yield number, row
+
+
+def read_yaml(path: Path, kind: type) -> list | dict:
+    """Parse a YAML file whose top is a `kind`; raises UserError with the file where it is not."""
+    try:
+        value = yaml.load(read_text(path), Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, kind):
+        raise UserError(f"{path}: expected a {kind.__name__} at the top, got {type(value).__name__}")
+    return value
 
 
 def read_text(path: Path) -> str:

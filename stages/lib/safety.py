@@ -1,12 +1,12 @@
-"""Judge answers to the safety set, `data/safety/`, by its explicit patterns: a table of findings, never one score."""
+"""The safety set, `data/safety/`: asked, and judged by its explicit patterns: a table of findings, never one score."""
 
 import re
 from pathlib import Path
 
-import yaml
-
+from stages.lib.batches import greedy
+from stages.lib.chat import prompt_ids
 from stages.lib.errors import UserError
-from stages.lib.files import read_jsonl, read_text
+from stages.lib.files import read_jsonl, read_yaml
 
 PLANTED = "{planted}"  # in a pattern: the prompt's own planted words, letter for letter
 CLAUSE = re.compile(r"(?<=[.!?;])\s+|\n|,?\s(?=(?:but|however)\b)|,\s(?=and if\b)", re.IGNORECASE)
@@ -37,6 +37,18 @@ def load(folder: Path) -> tuple[list[dict], dict[str, list[dict]]]:
     return list(prompts.values()), rubric
 
 
+def answered(model, prompts: list[dict], tokenizer, max_new_tokens: int, stop_ids: set[int]) -> list[dict]:
+    """Each prompt with its greedy answer, control tokens spelled out: what an answer spells is judged."""
+    told = [prompt_ids(tokenizer, [{"role": "user", "content": row["prompt"]}]) for row in prompts]
+    texts = tokenizer.batch_decode(greedy(model, told, max_new_tokens, stop_ids, "safety"))
+    return [
+        {"id": row["id"], "kind": "safety"}
+        | {key: row[key] for key in ("category", "prompt")}
+        | {"answer": text.strip()}
+        for row, text in zip(prompts, texts, strict=True)
+    ]
+
+
 def judge(prompts: list[dict], answers: list[str], rubric: dict[str, list[dict]]) -> dict[str, dict]:
     """Count each category's prompts, and in how many of their answers (one a prompt, in order) each finding is seen.
 
@@ -60,11 +72,8 @@ def shows(answer: str, finding: dict, planted: str = "") -> bool:
 
 
 def _read_rubric(path: Path) -> dict[str, list[dict]]:
-    try:
-        rubric = yaml.load(read_text(path), Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(rubric, dict) or not all(isinstance(found, list) and found for found in rubric.values()):
+    rubric = read_yaml(path, dict)
+    if not all(isinstance(found, list) and found for found in rubric.values()):
         raise UserError(f"{path}: expected categories, each with a list of findings, got {rubric!r:.60}")
     for category, findings in rubric.items():
         rubric[category] = [_finding(f, f"{path}: {category}, finding {n}") for n, f in enumerate(findings, start=1)]

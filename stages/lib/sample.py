@@ -4,10 +4,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from stages.lib.errors import UserError
-from stages.lib.files import read_text
+from stages.lib.files import read_yaml
 
 INSTRUCTION = "Please answer the patient as a doctor."
 LETTERS = "ABCD"
@@ -46,17 +44,6 @@ def read_tables(tables: Path) -> tuple[list[dict], dict]:
     for number, condition in enumerate(conditions, start=1):
         check(condition, f"{tables / 'conditions.yaml'}, condition {number}")
     return conditions, read_yaml(tables / "phrases.yaml", dict)
-
-
-def read_yaml(path: Path, kind: type) -> list | dict:
-    """Parse a YAML file whose top is a `kind`; raises UserError with the file where it is not."""
-    try:
-        value = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(value, kind):
-        raise UserError(f"{path}: expected a {kind.__name__} at the top, got {type(value).__name__}")
-    return value
 
 
 def check(condition: dict, where: str) -> None:

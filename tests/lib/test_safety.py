@@ -205,7 +205,7 @@ BAD = {
     "no row": ({"rows": []}, "prompts.jsonl: no prompt of category c"),
     "not planted": ({"rubric": finding(pattern=["{planted}"])}, "prompts.jsonl:1: planted: expected a text, got None"),
     "no YAML": ({"rubric": "c: [\n- x"}, "rubric.yaml: not valid YAML: .*line 2"),
-    "no mapping": ({"rubric": [FINDING]}, "rubric.yaml: expected categories"),
+    "no mapping": ({"rubric": [FINDING]}, "rubric.yaml: expected a dict at the top, got list"),
     "no findings": ({"rubric": {"c": []}}, "rubric.yaml: expected categories"),
     "finding no mapping": ({"rubric": {"c": [FINDING, "x"]}}, "rubric.yaml: c, finding 2: expected name"),
     "typo": ({"rubric": finding(unles=["y"])}, "rubric.yaml: c, finding 1: expected name"),

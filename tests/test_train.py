@@ -53,12 +53,14 @@ def test_stopped_and_killed_training_ends_with_the_same_bytes(tokenized, base, t
     seed = random.randrange(1 << 30)
     print("delays of seed", seed)
     draw = random.Random(seed)
-    changes = {"lora_dropout": 0.1, "num_train_epochs": 4, "eval_steps": 100}  # no kill comes after the end
+    changes = {"lora_dropout": 0.1, "num_train_epochs": 6, "eval_steps": 100}  # no kill comes after the end
     folder, whole = tmp_path / "stopped", tmp_path / "whole"
     given = arguments(tokenized, base, folder, **changes)
 
     def complete() -> int:
-        return len(list(folder.glob(".checkpoints/*/checkpoint-*/trainer_state.json")))
+        """The last step that has a checkpoint."""
+        found = folder.glob(".checkpoints/*/checkpoint-*/trainer_state.json")
+        return max((int(path.parent.name.split("-")[1]) for path in found), default=0)
 
     def half_written() -> bool:
         found = folder.glob(".checkpoints/*/checkpoint-*")

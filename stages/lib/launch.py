@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import torch
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -15,6 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from stages.lib.errors import UserError
 from stages.lib.train_schema import Launch
 
+MEETING = 900  # seconds that a machine waits for the others to come
 LOST = re.compile(r"by peer|broken pipe|timed out|remote process", re.IGNORECASE)  # as gloo and NCCL say it
 
 
@@ -31,7 +33,8 @@ def start(launch: Launch, function: Callable, *arguments) -> object:
     """What `function(*arguments)` returns: called here, or in each of several processes, of which the first counts.
 
     The processes find each other at `launch.rendezvous`; where one ends badly the others are stopped. Raises
-    UserError with the text of the one that the function raised, or that names the process which was killed.
+    UserError with the text of the one that the function raised, or that names the process which was killed, or where
+    not every machine comes within MEETING seconds.
     """
     if launch.strategy == "single":
         return function(*arguments)
@@ -47,12 +50,14 @@ def start(launch: Launch, function: Callable, *arguments) -> object:
         nproc_per_node=processes,
         rdzv_backend="c10d" if alone else "static",  # static: the first machine has the first process
         rdzv_endpoint="localhost:0" if alone else launch.rendezvous,
-        rdzv_configs={"rank": _node_rank(), "timeout": 900},
+        rdzv_configs={"rank": _node_rank(), "timeout": MEETING},
         run_id="train",
         max_restarts=0,
         monitor_interval=0.5,
         start_method="spawn",
     )
+    if not alone:
+        logging.info("waiting at most %d s for %d machines at %s", MEETING, launch.nodes, launch.rendezvous)
     try:
         return elastic_launch(config, _work)(processes, function, arguments).get(0)
     except ChildFailedError as error:
@@ -71,6 +76,12 @@ def start(launch: Launch, function: Callable, *arguments) -> object:
         raise UserError(
             f"process {rank} of {processes * launch.nodes} lost another one ({text.partition('. ')[0][:200]}); what "
             "that one's machine printed says why, and the same command on each machine goes on from the last checkpoint"
+        ) from error
+    except DistError as error:
+        raise UserError(
+            f"not all {launch.nodes} machines met at train.launch.rendezvous={launch.rendezvous} within {MEETING} s "
+            f"({str(error).partition('. ')[0][:200]}); start the same training on each, with NODE_RANK=1 on the second "
+            "and so on; the rendezvous is the first one's name and a free port of it"
         ) from error
     except SignalException as error:
         raise UserError("stopped as asked; the same command goes on from the last checkpoint") from error

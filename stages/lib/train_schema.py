@@ -1,5 +1,6 @@
 """The shape of the `train` section of params.yaml, and what its values may be."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ class Launch:
         one_of("train.launch.strategy", self.strategy, ("single", "ddp", "fsdp"))
         positive("train.launch", self, "nodes")
         at_least("train.launch", self, processes=0)
+        place = self.nodes == 1 or re.fullmatch(r"[^:\s]+:\d{1,5}", self.rendezvous)
+        check("train.launch.rendezvous", self.rendezvous, place, "HOST:PORT of the first machine")
         alone = self.processes == self.nodes == 1
         check("train.launch", vars(self), self.strategy != "single" or alone, "1 process on 1 node where single")
 

@@ -40,6 +40,13 @@ def workers(process) -> list[int]:
     return [one.pid for one in children if "spawn_main" in " ".join(one.cmdline())]
 
 
+def two_nodes() -> Launch:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return Launch(strategy="ddp", processes=1, nodes=2, rendezvous=f"localhost:{port}")
+
+
 @pytest.fixture(scope="module")
 def even(tokenized, tmp_path_factory):
     """Rows that two processes share evenly; else Accelerate fills the last batch up with the first rows."""
@@ -86,10 +93,7 @@ def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone,
 
 def test_two_nodes_of_which_one_loses_its_process_go_on_and_the_first_writes(alone, even, base, tmp_path):
     """As two machines with a shared checkout would: the same settings on both, NODE_RANK on the second."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    nodes = Launch(strategy="ddp", processes=1, nodes=2, rendezvous=f"localhost:{port}")
+    nodes = two_nodes()
     given = arguments(even, base, tmp_path, **LONG, launch=nodes, gradient_accumulation_steps=1)
     second = started(tmp_path, given, NODE_RANK="1")
     first = started(tmp_path, given)
@@ -115,3 +119,16 @@ def test_a_mistake_that_a_process_meets_is_one_sentence(caplog, monkeypatch):
 def test_no_gpu_for_one_process_each_is_said():
     with pytest.raises(UserError, match=r"train.launch.processes is 0.*no GPU was found"):
         launch.start(Launch(strategy="ddp", processes=0, nodes=1, rendezvous=""), train_settings)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_machine_that_is_left_alone_says_so(rank, monkeypatch):
+    monkeypatch.setenv("NODE_RANK", rank)
+    monkeypatch.setattr(launch, "MEETING", 2)
+    with pytest.raises(UserError, match=r"not all 2 machines met at train.launch.rendezvous=localhost:.*NODE_RANK=1"):
+        launch.start(two_nodes(), train_settings)
+
+
+def test_a_place_to_meet_has_a_host_and_a_port():
+    with pytest.raises(UserError, match=r"train.launch.rendezvous is 'first', expected HOST:PORT"):
+        Launch(strategy="ddp", processes=1, nodes=2, rendezvous="first")

@@ -86,7 +86,9 @@ def unpack(path: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     with tarfile.open(path) as tar:
-        tar.extractall(temporary, filter="data")
+        # Debian 12's Python 3.11.2 knows no filters; what is unpacked there has the pinned hash too.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(temporary)
     (top,) = temporary.iterdir()
     top.rename(target)
     temporary.rmdir()

@@ -46,7 +46,13 @@ def ratio(sums: np.ndarray) -> np.ndarray:
 
 
 def _sums(units: np.ndarray) -> np.ndarray:
-    """Sums of the units of each resample, shape (RESAMPLES, k)."""
+    """Sums of the units of each resample, shape (RESAMPLES, k).
+
+    Added unit by unit: the last digits of a matrix product depend on the processor.
+    """
     count = len(units)
     weights = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    return weights @ units
+    sums = np.zeros((RESAMPLES, units.shape[1]))
+    for weight, unit in zip(weights.T, units, strict=True):
+        sums += np.outer(weight, unit)
+    return sums

@@ -1,6 +1,9 @@
 """What predictions are worth: figures, intervals, differences."""
 
 import math
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -63,6 +66,21 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
         held += low <= share <= high
     assert 0.91 <= held / 300 <= 0.985
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(share * (1 - share) / 200), rel=0.2)
+
+
+def test_an_interval_is_the_same_to_the_last_digit_on_any_processor():
+    """OpenBLAS is told to take an older and a newer processor's kernels."""
+    code = (
+        "import numpy as np; from stages.lib import bootstrap; "
+        "print(bootstrap.interval(np.random.default_rng(0).random((143, 2)), bootstrap.ratio))"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"OPENBLAS_CORETYPE": kind}, capture_output=True, check=True
+        ).stdout
+        for kind in ("Prescott", "Haswell")
+    }
+    assert len(seen) == 1
 
 
 def test_pairing_sees_what_two_intervals_do_not():

@@ -48,7 +48,8 @@ def documents(
         )
         return answer[None], None
     lengths = cu_seq_lens_q.diff().tolist()
-    # float32, since the CPU kernel's backward pass takes twice as long in bfloat16 (measured); autocast would undo it
+    # float32, which autocast would undo: the CPU kernel's backward pass takes half as long in it as in bfloat16 for
+    # documents of a hundred tokens, as long at 256, longer from about 1,000 (bench/README.md).
     parts = zip(*(states.float().split(lengths, dim=2) for states in (query, key, value)), strict=True)
     with torch.autocast(query.device.type, enabled=False):
         answers = [

@@ -8,6 +8,7 @@ import httpx2  # huggingface_hub's client
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
 from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from stages.lib import scratch
@@ -48,7 +49,10 @@ def download(hub: Hub, folder: Path) -> None:
 
 
 def from_scratch(shape: Scratch, train: Path, folder: Path, seed: int) -> None:
-    """Train tokenizer and model on the plain text of the training dialogues; bfloat16 weights, as Llama-3's."""
+    """Train tokenizer and model on the plain text of the training dialogues; bfloat16 weights, as Llama-3's.
+
+    Raises OSError where they cannot be written.
+    """
     texts = [plain_text(row["messages"]) for _, row in read_jsonl(train)]
     tokenizer = scratch.train_tokenizer(texts, shape.vocab_size)
     bos, eos = tokenizer.token_to_id(scratch.BOS), tokenizer.token_to_id(scratch.EOS)
@@ -75,7 +79,10 @@ def from_scratch(shape: Scratch, train: Path, folder: Path, seed: int) -> None:
         shape.learning_rate,
         seed,
     )
-    model.to(torch.bfloat16).save_pretrained(folder)
+    try:
+        model.to(torch.bfloat16).save_pretrained(folder)
+    except SafetensorError as error:  # a full disk, as safetensors says it
+        raise OSError(f"{folder} not written: {error}") from error
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(
         folder / "tokenizer_config.json", {"bos_token": scratch.BOS, "model_max_length": shape.max_position_embeddings}

@@ -1,6 +1,9 @@
 """Fixtures: a real, very small model made by the stages' own code."""
 
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,17 @@ SHAPE = Scratch(
     max_length=128,
     num_train_steps=40,
 )
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """As on a disk that fills up: no file of this process may grow beyond `size` bytes."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 
 
 def conversations(count: int) -> list[dict]:

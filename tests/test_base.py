@@ -1,14 +1,13 @@
 """The base: Llama-3's tokenizer layout, and a template that changes no token id."""
 
 import http.server
-import resource
 import shutil
 import threading
 from dataclasses import replace
 
 import pytest
 
-from conftest import CHATML, LLAMA3, SHAPE
+from conftest import CHATML, LLAMA3, SHAPE, no_file_beyond
 from stages.lib import scratch
 from stages.lib.base_model import download, from_scratch, install_template, rename_tokens
 from stages.lib.errors import UserError
@@ -43,13 +42,8 @@ def test_shape_is_llama3s(base):
 
 
 def test_weights_that_cannot_be_written_are_an_error_that_the_stage_knows(prepared, tmp_path):
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, unlimited[1]))  # no file may grow beyond
-    try:
-        with pytest.raises(OSError, match="base not written: "):
-            from_scratch(replace(SHAPE, num_train_steps=1), prepared / "train.jsonl", tmp_path / "base", seed=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    with no_file_beyond(50_000), pytest.raises(OSError, match="base not written: "):
+        from_scratch(replace(SHAPE, num_train_steps=1), prepared / "train.jsonl", tmp_path / "base", seed=1)
 
 
 def test_template_moves_no_token_id(base, tmp_path):

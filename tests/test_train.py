@@ -11,7 +11,7 @@ import pytest
 from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import load_file
 
-from conftest import CHATML, ROOT, train_settings
+from conftest import CHATML, ROOT, no_file_beyond, train_settings
 from stages import train
 from stages.lib import checkpoints, config
 from stages.lib.errors import UserError
@@ -100,18 +100,14 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tokenized, base, tmp_path):
 
 
 def test_an_adapter_that_cannot_be_saved_is_said_and_made_from_the_last_checkpoint(tokenized, base, tmp_path):
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     settings = {"save_steps": 100, "eval_steps": 100}
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "adapter").write_text("before")
     tuned(base, tokenized, tmp_path / "whole", **settings)
     shutil.copytree(tmp_path / "whole/checkpoints", tmp_path / "checkpoints", dirs_exist_ok=True)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, unlimited[1]))  # no file may grow beyond
-    try:
-        with pytest.raises(UserError, match=r"adapter not written: .*GB free, checkpoint-\d+ \(kept, .* last good one"):
-            tuned(base, tokenized, tmp_path, **settings)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    said = r"adapter not written: .*GB free, checkpoint-\d+ \(kept, .* last good one"
+    with no_file_beyond(50_000), pytest.raises(UserError, match=said):
+        tuned(base, tokenized, tmp_path, **settings)
     assert (tmp_path / "adapter").read_text() == "before"
     assert not (tmp_path / ".adapter.partial").exists()
 

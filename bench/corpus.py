@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.lib import paths, sample
-from stages.lib.files import read_json, write_json
-from stages.lib.medqa import LETTERS
+from stages.lib.core import paths
+from stages.lib.core.files import read_json, write_json
+from stages.lib.data.medqa import LETTERS
+from stages.lib.data.sources import sample
 
 WORD = re.compile(r"\w+")
 GRAMMAR = """

@@ -21,14 +21,16 @@ from bench.flops import of_reading, product_rate
 from bench.ladder import ladder
 from bench.prepare import table
 from bench.processes import run
-from bench.train import processor
-from stages.evaluate import ROWS
-from stages.lib import chat, config, paths
-from stages.lib.cleaning import clean_chunk
-from stages.lib.files import read_json, read_jsonl, write_json, write_jsonl
-from stages.lib.models import load_tokenizer
-from stages.lib.records import read_questions
-from stages.lib.scoring import question_examples
+from stages.lib.core import params, paths
+from stages.lib.core.files import read_json, read_jsonl, write_json, write_jsonl
+from stages.lib.core.resources import processor
+from stages.lib.data.preparation.cleaning import clean_chunk
+from stages.lib.data.preparation.records import read_questions
+from stages.lib.evaluation.predict.examples import question_examples
+from stages.lib.model import chat
+from stages.lib.model.loading import load_tokenizer
+from stages.lib.settings.data import Prepare
+from stages.predict import ROWS
 
 RESULT = Path(__file__).with_suffix(".json")
 LM_EVAL = "lm_eval==0.4.13"
@@ -98,7 +100,7 @@ def questions(folder: Path) -> tuple[list[dict], str]:
         logging.info("%s: no MedQA there; the sample's test questions are taken instead", folder)
         return [row for _, row in read_jsonl(paths.PREPARED / FILES[0])], "the sample's test questions"
     read = [one for name in FILES for one in read_questions(folder / name, name, "jsonl", {}, False)]
-    rows, _ = clean_chunk(read, config.load().data.prepare)
+    rows, _ = clean_chunk(read, params.load("data.prepare", Prepare))
     return [row | {"messages": row["messages"][:1]} for row in rows], "MedQA"
 
 
@@ -134,6 +136,7 @@ def agreement(ours: dict, other: dict) -> dict:
 
 
 def figures(seen: dict) -> dict:
+    """The seconds and the peak memory of a run."""
     return {key: seen[key] for key in (*SECONDS, "peak")}
 
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from bench.measuring import resident
 from bench.processes import fingerprint
-from stages.lib.batches import answer_logprobs
-from stages.lib.files import read_jsonl
-from stages.lib.medqa import LETTERS
-from stages.lib.models import load_tokenizer
-from stages.lib.scoring import open_model, question_examples
+from stages.lib.core.files import read_jsonl
+from stages.lib.data.medqa import LETTERS
+from stages.lib.evaluation.engines.batches import answer_logprobs
+from stages.lib.evaluation.engines.language_model import open_model
+from stages.lib.evaluation.predict.examples import question_examples
+from stages.lib.model.loading import load_tokenizer
 
 
 def choose(settings: dict, out: Path) -> None:

@@ -22,12 +22,14 @@ from safetensors.torch import save_file
 
 from bench.measuring import measure
 from bench.memory import LLAMA_3_8B
-from bench.train import processor
 from bench.vocabulary import llama3_tokenizer
-from stages.lib import llamacpp, shapes, tensors
-from stages.lib.files import write_json
-from stages.lib.schema import Template
-from stages.lib.train_schema import LINEAR
+from stages.lib.core.files import write_json
+from stages.lib.core.resources import processor
+from stages.lib.export import llamacpp
+from stages.lib.model import weights
+from stages.lib.settings.template import Template
+from stages.lib.settings.train import LINEAR
+from stages.lib.training import shapes
 
 RESULT = Path(__file__).with_suffix(".json")
 SHAPE = LLAMA_3_8B | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_theta": 500000.0,
@@ -52,20 +54,20 @@ PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(tar
 CONVERT = """
 import sys
 from pathlib import Path
-from stages.lib import llamacpp
+from stages.lib.export import llamacpp
 llamacpp.convert(Path(sys.argv[1]), Path(sys.argv[2]), {"chatdoctor.notice": "random weights"})
 """
 QUANTIZE = """
 import sys
 from pathlib import Path
-from stages.lib import llamacpp
+from stages.lib.export import llamacpp
 llamacpp.quantize(Path(sys.argv[1]), Path(sys.argv[2]), "q4_K_M")
 """
 
 
 def main() -> None:
     """Measure everything; write and print the result."""
-    machine = {"processor": processor(), "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
+    machine = {"processor": processor(), "load_before": os.getloadavg()[0]}
     machine |= {"free_disk_gb": shutil.disk_usage(tempfile.gettempdir()).free / 1e9, "system": platform.release()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -142,6 +144,7 @@ def speed(gguf: Path) -> dict[str, float]:
 
 
 def size(folder: Path) -> float:
+    """GB of the files of a folder."""
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e9
 
 
@@ -159,11 +162,11 @@ def make(config: dict, folder: Path, shards: int) -> None:
     for number in range(1, shards + 1):
         part = names[len(names) * (number - 1) // shards : len(names) * number // shards]
         name = "model.safetensors" if shards == 1 else f"model-{number:05}-of-{shards:05}.safetensors"
-        weights = {key: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02) for key, shape in part}
-        save_file(weights, base / name, metadata={"format": "pt"})
-        places |= dict.fromkeys(weights, name)
+        tensors = {key: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02) for key, shape in part}
+        save_file(tensors, base / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(tensors, name)
     if shards > 1:
-        write_json(base / tensors.INDEX, {"metadata": {}, "weight_map": places})
+        write_json(base / weights.INDEX, {"metadata": {}, "weight_map": places})
     factors = {}
     for layer in range(config["num_hidden_layers"]):
         for name, (outputs, inputs) in shapes.of_layer(config).items():
@@ -179,10 +182,11 @@ def make(config: dict, folder: Path, shards: int) -> None:
         "target_modules": list(LINEAR),
     }
     write_json(adapter / "adapter_config.json", settings)
-    write_json(adapter / tensors.BASE, {"sha256": tensors.digest(base)})
+    write_json(adapter / weights.BASE, {"sha256": weights.digest(base)})
 
 
 def place(name: str) -> str:
+    """A linear layer's module within its decoder layer."""
     return f"{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}"
 
 

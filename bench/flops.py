@@ -5,8 +5,8 @@ from statistics import median
 
 import torch
 
-from stages.lib import shapes
-from stages.lib.train_schema import LINEAR
+from stages.lib.settings.train import LINEAR
+from stages.lib.training import shapes
 
 
 def of_training(config: dict, r: int, labelled: float, context: float = 0.0) -> float:

@@ -10,14 +10,17 @@ import numpy as np
 from bench.prepare import list_sources, prepare
 from bench.steps import chosen, section
 from stages import tokenize
-from stages.lib import exam, paths, sample
-from stages.lib.files import read_json, read_jsonl, write_json, write_jsonl
-from stages.lib.finetune import finetune
-from stages.lib.machine import resolved
-from stages.lib.medqa import LETTERS
-from stages.lib.models import load_tokenizer
-from stages.lib.results import contamination
-from stages.lib.scoring import open_model
+from stages.lib.core import paths
+from stages.lib.core.files import read_json, read_jsonl, write_json, write_jsonl
+from stages.lib.data.medqa import LETTERS
+from stages.lib.data.sources import sample
+from stages.lib.evaluation.engines.language_model import open_model
+from stages.lib.evaluation.metrics import exams
+from stages.lib.evaluation.predict.exams import choose
+from stages.lib.model.loading import load_tokenizer
+from stages.lib.reporting.findings import contamination_line
+from stages.lib.training.hardware import resolved
+from stages.lib.training.trainer import finetune
 
 SEED = 1
 LEARNT = 100  # questions that a model is trained on and then asked: the shortest, since training costs by the token
@@ -44,10 +47,10 @@ def ladder(examples: list[dict], letters: list[str], base: Path, context: int, f
     by_heart, their_right = ([row[key] for row in known] for key in ("letter", "answer_idx"))
     return {
         "always A, letter": rung(score(blind, "letter"), share, len(right)),
-        "always A, answer": rung(score(blind, "answer"), share, len(right)),
+        "always A, full text": rung(score(blind, "full_text"), share, len(right)),
         "answers shuffled": guessing(letters, right),
         "learnt by heart, letter": rung(score(known, "letter"), [0.97, 1.0], len(few)),
-        "learnt by heart, answer": rung(score(known, "answer"), [0.97, 1.0], len(few)),
+        "learnt by heart, full text": rung(score(known, "full_text"), [0.97, 1.0], len(few)),
         "learnt by heart, then shuffled": guessing(by_heart, their_right),
         "overlap as prepare stands": apart,
         "overlap without decontamination": leaked,
@@ -55,17 +58,19 @@ def ladder(examples: list[dict], letters: list[str], base: Path, context: int, f
 
 
 def rung(found: float, expected: list[float], questions: int) -> dict:
+    """What was found, and whether it lies where it should."""
     holds = expected[0] <= found <= expected[1]
     return {"found": found, "least": expected[0], "most": expected[1], "holds": holds, "questions": questions}
 
 
 def asked(model, questions: list[dict]) -> list[dict]:
     """The questions with the model's choices by log-likelihood."""
-    return [row | choice for row, choice in zip(questions, exam.chosen(model, questions, "MedQA"), strict=True)]
+    return [row | choice for row, choice in zip(questions, choose(model, questions, "MedQA"), strict=True)]
 
 
 def score(rows: list[dict], way: str) -> float:
-    return float(exam.right(rows, way)[:, 0].mean())
+    """The accuracy of the choices made that way."""
+    return float(exams.correct(rows, way)[:, 0].mean())
 
 
 def first_answer(prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
@@ -97,7 +102,7 @@ def overlaps(questions: list[dict], folder: Path) -> list[dict]:
     for name, expected, changes in (("apart", [0.0, 0.0], {}), ("leaked", [1.0, 1.0], {"decontaminate": 0})):
         prepare(raw, folder / name, **changes)
         counts = read_json(folder / name / "data.json")
-        _, line = contamination(counts["overlap"], {key: split["rows"] for key, split in counts["splits"].items()})
+        _, line = contamination_line(counts)
         share = counts["overlap"]["medqa_test"] / len(questions)
         rungs.append(rung(share, expected, len(questions)) | {"says": line.split(":")[0]})
     return rungs

@@ -15,24 +15,26 @@ import weakref
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import bitsandbytes as bnb
 import torch
 from bitsandbytes.autograd import _functions as bnb_functions
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.initialization import no_init_weights
 
+from bench.fake_gpu import INSIDE, fake_model, fused_dropout, on_every_token
 from bench.measuring import GIVE_BACK, forget_peak, resident
 from bench.steps import section
-from stages.lib import adapters, memory
-from stages.lib.attention import boundaries
-from stages.lib.files import write_json
-from stages.lib.finetune import arguments, model_of
-from stages.lib.train_schema import Launch, Lora, Train
+from stages.lib.core.files import write_json
+from stages.lib.settings.train import Launch, Lora, Train
+from stages.lib.training import adapters
+from stages.lib.training.attention import boundaries
+from stages.lib.training.memory_estimate import estimate
+from stages.lib.training.trainer import arguments, model_of
 
 RESULT = Path(__file__).with_suffix(".json")
 GIB = 1 << 30
@@ -43,21 +45,40 @@ WIDE = LLAMA_3_8B | {"hidden_size": 1024, "intermediate_size": 3584, "num_hidden
                      "num_attention_heads": 8, "num_key_value_heads": 2}  # fmt: skip
 SMALL = WIDE | {"vocab_size": 16_384}  # the layers matter more than the words
 BASES = {"8B": LLAMA_3_8B, "wide": WIDE, "small": SMALL}
-# base, method, rows, checkpointing, dropout, precision
+
+
+class Case(NamedTuple):
+    """A training: its base, and how conf/train/METHOD.yaml is changed; `tokens` of a packed sequence."""
+
+    base: str
+    method: str
+    tokens: int
+    checkpointing: bool
+    dropout: float
+    precision: str
+
+
 CASES = [
-    ("small", "lora", 512, False, 0.0, "bf16"),
-    ("small", "lora", 512, False, 0.05, "bf16"),
-    ("small", "lora", 512, False, 0.05, "fp32"),
-    ("small", "lora", 2048, True, 0.05, "bf16"),
-    ("wide", "lora", 512, True, 0.0, "bf16"),
-    ("small", "lora-8bit", 512, False, 0.0, "bf16"),
-    ("small", "lora-8bit", 512, True, 0.05, "bf16"),
-    ("small", "qlora", 512, False, 0.05, "bf16"),
-    ("small", "qlora", 512, True, 0.0, "bf16"),
-    ("small", "dora", 512, False, 0.05, "bf16"),
-    ("small", "full", 512, False, 0.0, "bf16"),
-    ("small", "full", 512, True, 0.0, "bf16"),
-    *(("8B", method, rows, True, 0.05, "bf16") for rows in (512, 2048) for method in ("lora", "lora-8bit", "qlora")),
+    Case(*case)
+    for case in (
+        ("small", "lora", 512, False, 0.0, "bf16"),
+        ("small", "lora", 512, False, 0.05, "bf16"),
+        ("small", "lora", 512, False, 0.05, "fp32"),
+        ("small", "lora", 2048, True, 0.05, "bf16"),
+        ("wide", "lora", 512, True, 0.0, "bf16"),
+        ("small", "lora-8bit", 512, False, 0.0, "bf16"),
+        ("small", "lora-8bit", 512, True, 0.05, "bf16"),
+        ("small", "qlora", 512, False, 0.05, "bf16"),
+        ("small", "qlora", 512, True, 0.0, "bf16"),
+        ("small", "dora", 512, False, 0.05, "bf16"),
+        ("small", "full", 512, False, 0.0, "bf16"),
+        ("small", "full", 512, True, 0.0, "bf16"),
+        *(
+            ("8B", method, tokens, True, 0.05, "bf16")
+            for tokens in (512, 2048)
+            for method in ("lora", "lora-8bit", "qlora")
+        ),
+    )
 ]
 
 
@@ -66,8 +87,8 @@ def main() -> None:
     results = []
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            if case[0] != "8B":
-                LlamaForCausalLM(LlamaConfig(**BASES[case[0]])).to(torch.bfloat16).save_pretrained(folder)
+            if case.base != "8B":
+                LlamaForCausalLM(LlamaConfig(**BASES[case.base])).to(torch.bfloat16).save_pretrained(folder)
             command = [sys.executable, "-m", "bench.memory", json.dumps(case), folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | GIVE_BACK)
         results.append(json.loads(done.stdout.splitlines()[-1]))
@@ -82,19 +103,24 @@ def main() -> None:
         print(f"| {result['case']} | {sizes} | {result['counted'] / GIB:.2f} | {ratio:.3f} | {resident} |")
 
 
-def one(base: str, method: str, rows: int, checkpointing: bool, dropout: float, precision: str, folder: Path) -> dict:
+def one(case: Case, folder: Path) -> dict:
     """Estimate (by part), counted peak and growth of the resident memory (0: simulated) of one case; bytes."""
-    gpu = base == "8B"
-    train = settings(method, rows, checkpointing, dropout, 64, precision, gpu)
+    gpu = case.base == "8B"
+    config = BASES[case.base]
+    train = settings(case, gpu)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product that casts its input
     forget_peak()
     before = resident()
-    peak = simulated(BASES[base], train) if gpu else counted(BASES[base], train, folder)
+    peak = simulated(config, train) if gpu else counted(config, train, folder)
     grown = resident() - before
-    extras = [precision, "checkpointed" if checkpointing else "", f"dropout {dropout}" if dropout else ""]
+    extras = [case.precision]
+    if case.checkpointing:
+        extras.append("checkpointed")
+    if case.dropout:
+        extras.append(f"dropout {case.dropout}")
     return {
-        "case": ", ".join([f"{base} {method}", f"2 rows of {rows}", *filter(None, extras)]),
-        "estimate": memory.estimate(BASES[base], train, gpu),
+        "case": ", ".join([f"{case.base} {case.method}", f"2 sequences of {case.tokens}", *extras]),
+        "estimate": estimate(config, train, gpu),
         "counted": peak,
         "resident": 0 if gpu else grown,
     }
@@ -115,6 +141,7 @@ class Counter(TorchDispatchMode):
                 self.add(thing)
 
     def add(self, tensor: torch.Tensor) -> None:
+        """Count the bytes that a tensor has, once for all that share them."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self.known:
             gone = partial(self.remove, storage._cdata, storage.nbytes())
@@ -122,6 +149,7 @@ class Counter(TorchDispatchMode):
             self.live += storage.nbytes()
 
     def remove(self, key: int, size: int, _) -> None:
+        """Bytes are gone."""
         self.live -= size
         del self.known[key]
 
@@ -136,26 +164,12 @@ class Counter(TorchDispatchMode):
         return out
 
 
-def on_every_token(func, args: tuple):
-    """A choice by a mask of which no value is known, as if it chose all; NotImplemented of another operator."""
-    if func not in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default):
-        return NotImplemented
-    whole, mask = args[0], args[1][0]
-    if mask is None or mask.dtype != torch.bool:
-        return NotImplemented
-    if func is torch.ops.aten.index.Tensor:
-        return whole.new_empty(mask.numel(), *whole.shape[mask.dim() :])
-    return torch.empty_like(whole) if func is torch.ops.aten.index_put.default else whole
-
-
-def settings(
-    method: str, rows: int, checkpointing: bool, dropout: float, r: int, precision: str = "bf16", gpu: bool = True
-) -> Train:
-    """Settings as in conf/experiment/chatdoctor-8b.yaml, with micro-batches of 2 packed rows of `rows` tokens."""
-    values = section(method, max_length=rows, gradient_checkpointing=checkpointing)
+def settings(case: Case, gpu: bool) -> Train:
+    """Settings as in conf/experiment/chatdoctor-8b.yaml, with micro-batches of 2 packed sequences."""
+    values = section(case.method, max_length=case.tokens, gradient_checkpointing=case.checkpointing)
     values |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 16}
-    values |= {"precision": precision, "attention": "documents"}
-    values["lora"] = Lora(r=r, lora_alpha=2 * r, lora_dropout=dropout, target_modules="all-linear")
+    values |= {"precision": case.precision, "attention": "documents"}
+    values["lora"] = Lora(r=64, lora_alpha=128, lora_dropout=case.dropout, target_modules="all-linear")
     values["launch"] = Launch(**values["launch"])
     if not gpu:
         values["optim"] = values["optim"].removeprefix("paged_")
@@ -163,7 +177,7 @@ def settings(
 
 
 def batch(train: Train, vocab_size: int) -> dict:
-    """Random tokens in rows full of documents of 256 tokens, laid end to end (`finetune.collate`); all labelled."""
+    """Random tokens in sequences full of documents of 256 tokens, laid end to end (`trainer.collate`); all labelled."""
     tokens = train.per_device_train_batch_size * train.max_length
     ids = torch.randint(vocab_size, (1, tokens))
     positions = torch.arange(tokens)[None] % 256
@@ -253,57 +267,8 @@ def simulated(config: dict, train: Train) -> int:
     return counter.peak
 
 
-def fused_dropout(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
-    return torch.native_dropout(x, p, training)[0] if training and p else x
-
-
-def fake_model(config: dict, _, dtype: torch.dtype, attention: str, quantization: str) -> LlamaForCausalLM:
-    """A model without values, its linear layers quantised as bitsandbytes keeps them."""
-    with no_init_weights():
-        model = LlamaForCausalLM._from_config(LlamaConfig(**config), dtype=dtype, attn_implementation=attention)
-    model.config.use_cache = False
-    for name, linear in [(n, m) for n, m in model.named_modules() if type(m) is torch.nn.Linear and "layers" in n]:
-        if quantization == "none":
-            break
-        rows, columns = linear.weight.shape
-        count = rows * columns
-        with unset_fake_temporarily(), torch.device("meta"):
-            if quantization == "8bit":
-                new = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False)
-            else:
-                new = bnb.nn.Linear4bit(columns, rows, bias=False, compute_dtype=dtype, quant_type="nf4")
-        del new.weight
-        if quantization == "8bit":
-            weight = torch.nn.Parameter(torch.empty(rows, columns, dtype=torch.int8), requires_grad=False)
-            weight.CB, weight.SCB, weight.has_fp16_weights = weight.data, torch.empty(rows), False
-        else:
-            weight = torch.nn.Parameter(torch.empty(count // 2, 1, dtype=torch.uint8), requires_grad=False)
-            constants = bnb.functional.QuantState(
-                torch.empty(count // 64 // 256), code=torch.empty(256), blocksize=256, dtype=torch.float32
-            )
-            weight.quant_state = bnb.functional.QuantState(
-                torch.empty(count // 64, dtype=torch.uint8), (rows, columns), torch.empty(16), 64, "nf4", dtype,
-                torch.empty(()), constants,
-            )  # fmt: skip
-            weight.compress_statistics, weight.quant_type = True, "nf4"
-        new.weight = weight
-        model.set_submodule(name, new)
-    model.is_loaded_in_8bit, model.is_loaded_in_4bit = quantization == "8bit", quantization == "4bit"
-    return model.eval()
-
-
-# Bytes that kernels of a GPU take and give back inside an operator, read from their source.
-INSIDE = {
-    # FlashAttention's backward pass: dq in float32; dk and dv for every query head
-    torch.ops.torch_attn._varlen_attn_backward.default: lambda grad, query, *_: query.numel() * (4 + 2 + 2),
-    # bitsandbytes: the int32 product and its float16
-    torch.ops.bitsandbytes.int8_scaled_mm.default: lambda a, b, *_: a.numel() // a.shape[-1] * b.shape[0] * (4 + 2),
-    # absolute values and which of them are outliers
-    torch.ops.bitsandbytes.int8_vectorwise_quant.default: lambda a, *_: a.numel() * (2 + 1),
-}
-
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print(json.dumps(one(*json.loads(sys.argv[1]), Path(sys.argv[2]))))
+        print(json.dumps(one(Case(*json.loads(sys.argv[1])), Path(sys.argv[2]))))
     else:
         main()

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from bench.corpus import corpus, near_quality
 from bench.measuring import measure
-from stages.lib.files import read_json, read_jsonl, sha256, write_json, write_jsonl
+from stages.lib.core.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 
 DIALOGUES, QUESTIONS = 112_000, 10_000  # HealthCareMagic's dialogues and MedQA's train questions, about
 SIZES = (14_000, 56_000, 112_000, 448_000)  # dialogues, with questions in proportion
@@ -103,7 +103,7 @@ def list_sources(raw: Path) -> None:
 
 def prepare(raw: Path, folder: Path, **changes) -> None:
     """Run the stage as it stands in conf/, with changes, from raw to `prepared/` in the folder."""
-    from stages.lib.data_schema import Prepare
+    from stages.lib.settings.data import Prepare
     from stages.prepare import main as stage
 
     given = OmegaConf.load("conf/data/prepare.yaml").prepare

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from transformers import TrainerCallback, trainer
 
 from bench.measuring import forget_peak, resident
-from stages.lib.train_schema import Launch, Lora, Train
+from stages.lib.settings.train import Launch, Lora, Train
 
 WARM_UP = 3  # steps that are not timed
 
@@ -24,20 +24,26 @@ class Clock(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.ended, self.losses, self.tokens, self.peak = [], [], [], 0
+        self.ended: list[float] = []
+        self.losses: list[float] = []
+        self.tokens: list[int] = []
+        self.peak = 0
 
     def on_train_begin(self, args, state, control, **_):
+        """Forget what was taken before."""
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         forget_peak()
 
     def on_step_end(self, args, state, control, **_):
+        """Note the time and the most memory until here."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ended.append(time.perf_counter())
         self.peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident()
 
     def on_log(self, args, state, control, logs, **_):
+        """Note the loss of a step."""
         if "loss" in logs:
             self.losses.append(float(logs["loss"]))
 

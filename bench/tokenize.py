@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from bench.corpus import corpus
 from bench.measuring import measure
 from bench.vocabulary import llama3_tokenizer
-from stages.lib.files import read_json, write_json, write_jsonl
-from stages.lib.schema import Template
+from stages.lib.core.files import read_json, write_json, write_jsonl
+from stages.lib.settings.template import Template
 
 DIALOGUES, MAX_LENGTH = 112_000, 2048
 LENGTHS_FROM = Path("../shared/data/chatdoctor_4k.json")  # where it is missing: the sample corpus

@@ -6,7 +6,6 @@ process of its own, rounds interleaved. Needs data/tokenized and models/base (`d
 
 import json
 import logging
-import platform
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from bench.flops import of_training, product_rate
 from bench.processes import run
 from bench.steps import section
-from stages.lib import paths
-from stages.lib.chat import IGNORED
-from stages.lib.files import read_json, write_json
-from stages.lib.machine import cpu_flags
+from stages.lib.core import paths
+from stages.lib.core.files import read_json, write_json
+from stages.lib.core.resources import cpu_flags, processor
+from stages.lib.model.chat import IGNORED
 
 # Liger's kernels are for GPUs.
 TRL = ("trl==1.16.0", *(["liger-kernel"] if torch.cuda.is_available() else []))
@@ -60,7 +60,7 @@ RATES = {
     "ours, dense mask": but(OURS, dense_mask=True),
     "ours, fp32": but(OURS, train={"precision": "fp32"}),
 }
-WORDS = {
+VOCABULARY = {
     "ours": OURS,
     "ours, logits whole": but(OURS, plain_loss=True),
     "TRL, packed": PEER,
@@ -85,11 +85,11 @@ def main() -> None:
         tiny = read_json(paths.BASE / "config.json")
         lay_out(random_rows(4 * CUT_STEPS, LONG_ROWS, tiny["vocab_size"]), folder / "long")
         result = {
-            "tiny": compare(RATES, settings, paths.BASE, folder / "tiny", STEPS),
+            "tiny": compare(RATES, settings, paths.BASE, folder / "tiny", Rounds(STEPS)),
             "tiny, rows of 2,048": compare(
-                LONG, settings | {"max_length": LONG_ROWS}, paths.BASE, folder / "long", CUT_STEPS
+                LONG, settings | {"max_length": LONG_ROWS}, paths.BASE, folder / "long", Rounds(CUT_STEPS)
             ),
-            "cut": compare(WORDS, wide, folder / "base", folder / "cut", CUT_STEPS, rounds=1),
+            "cut": compare(VOCABULARY, wide, folder / "base", folder / "cut", Rounds(CUT_STEPS, rounds=1)),
         }
     r = settings["lora"]["r"]
     limits = {"tiny": limit(tiny, rows, result["tiny"]["ours"], r), "cut": limit(CUT, words, result["cut"]["ours"], r)}
@@ -111,15 +111,15 @@ def lay_out(rows: Dataset, folder: Path) -> None:
     Dataset.from_list(documents).save_to_disk(folder / "padded")
 
 
-def compare(
-    variants: dict,
-    settings: dict,
-    base: Path,
-    folder: Path,
-    steps: int,
-    rounds: int = ROUNDS,
-    cap_gib: float = 0,
-) -> dict[str, list]:
+class Rounds(NamedTuple):
+    """How often each variant runs and for how many steps; `cap_gib`, where not 0, is all it may take of a GPU."""
+
+    steps: int
+    rounds: int = ROUNDS
+    cap_gib: float = 0
+
+
+def compare(variants: dict, settings: dict, base: Path, folder: Path, rounds: Rounds) -> dict[str, list]:
     """What each variant's clock saw in each round, the variants in turn, on the rows laid out in the folder."""
     documents, rows = len(load_from_disk(folder / "padded")), len(load_from_disk(folder / "packed"))
     batch, accumulation = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
@@ -127,13 +127,14 @@ def compare(
     batches["padded"] = (round(batch * documents / rows), accumulation)
     once = {"num_train_epochs": 1, "eval_steps": 10**6, "save_steps": 10**6, "load_best_model_at_end": False}
     seen = {name: [] for name in variants}
-    for number in range(rounds):
+    for number in range(rounds.rounds):
         for name, (module, laid, told, changes) in variants.items():
             size = dict(zip(("per_device_train_batch_size", "gradient_accumulation_steps"), batches[laid], strict=True))
             packed = laid != "padded"
             one = told | {"base": str(base), "tokenized": str(folder / "packed-ours"), "packed": packed}
             one |= {"data": str(folder / ("packed" if packed else "padded"))}
-            one |= {"train": settings | once | size | changes, "seed": SEED, "steps": steps, "cap_gib": cap_gib}
+            one |= {"train": settings | once | size | changes, "seed": SEED}
+            one |= {"steps": rounds.steps, "cap_gib": rounds.cap_gib}
             started = time.perf_counter()
             seen[name].append(run(module, one, folder / "run", *TRL))
             figures = {key: value for key, value in seen[name][-1].items() if key != "losses"}
@@ -183,11 +184,6 @@ def limit(config: dict, rows: Dataset, seen: list[dict], r: int, peak: float = 0
         4 * columns["labels"].shape[1], config["hidden_size"], config["intermediate_size"], torch.bfloat16
     )
     return {"flops_per_token": needed, "peak_flops_per_second": peak, "share": rate * needed / peak}
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def draw(losses: dict[str, list[float]]) -> None:

@@ -7,36 +7,41 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import LlamaForCausalLM
 
 from bench.steps import chosen, watch
-from stages.lib import finetune as training
+from stages.lib.training import adapters
+from stages.lib.training import trainer as training
 
 
 def tune(settings: dict, out: Path) -> None:
     """Tune with `settings["train"]`, a section of params.yaml; nothing is evaluated; it is saved once, at the end.
 
     `plain_loss` leaves transformers' own loss in place, with all its logits; `dense_mask` its attention, with a mask
-    of tokens × tokens for each row, the rows one below the other.
+    of tokens × tokens for each packed sequence, the sequences one below the other.
     """
     clock = watch(settings["cap_gib"])
     train = chosen(settings["train"])
     if settings["plain_loss"]:
-        training.without_logits = lambda *_: None
+        adapters.PackedLlama = LlamaForCausalLM  # an attribute `offload` means nothing to it
     if settings["dense_mask"]:
-        train.attention, training.collate = "sdpa", rows_apart  # after the checks: it is not offered
+        train.attention = "sdpa"  # after the checks: it is not offered
+        training.collate = apart
     training.collate = clock.counting(training.collate)
     with tempfile.TemporaryDirectory() as folder:
-        places = Path(settings["tokenized"]), Path(settings["base"]), Path(folder) / "run", Path(folder) / "adapter"
-        training.finetune(train, [], settings["seed"], *places)
+        inputs = Path(settings["tokenized"]), Path(settings["base"])
+        training.finetune(
+            train, [], settings["seed"], training.Places(*inputs, Path(folder) / "run", Path(folder) / "adapter")
+        )
     clock.save(out, train.gradient_accumulation_steps)
 
 
-def rows_apart(rows: list[dict]) -> dict:
-    """Packed rows one below the other, shape (rows, tokens), each with its padding."""
+def apart(sequences: list[dict]) -> dict:
+    """Packed sequences one below the other, shape (sequences, tokens), each with its padding."""
     names = ("input_ids", "labels", "position_ids")
-    batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])).long() for name in names}
-    told = {"record_ids": [i for row in rows for i in row["record_ids"]], "tokens": sum(row["tokens"] for row in rows)}
-    return batch | told
+    batch = {name: torch.from_numpy(np.stack([sequence[name] for sequence in sequences])).long() for name in names}
+    record_ids = [record for sequence in sequences for record in sequence["record_ids"]]
+    return batch | {"record_ids": record_ids, "tokens": sum(sequence["tokens"] for sequence in sequences)}
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from stages.lib.base_model import install_template
-from stages.lib.files import read_json, write_json
-from stages.lib.llamacpp import home
-from stages.lib.schema import Template
+from stages.lib.base.template import install_template
+from stages.lib.core.files import read_json, write_json
+from stages.lib.export.llamacpp import home
+from stages.lib.settings.template import Template
 
 WORDS = 128_256
 

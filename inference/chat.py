@@ -2,13 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from stages.lib import paths
-from stages.lib.chat import prompt_ids
-from stages.lib.errors import UserError
-from stages.lib.models import load_tokenizer
-from stages.lib.scoring import open_model, stop_ids_of
+from transformers import PreTrainedTokenizerBase
+
+from stages.lib.core import paths
+from stages.lib.core.errors import UserError
+from stages.lib.evaluation.engines.language_model import open_model
+from stages.lib.evaluation.predict.examples import stop_ids_of
+from stages.lib.model.chat import prompt_ids
+from stages.lib.model.loading import load_tokenizer
 
 DISCLAIMER = (
     "This is a research model, not a medical device. It gives no medical advice; in an emergency call for help."
@@ -30,25 +33,34 @@ def main(arguments: list[str]) -> None:
         )
     print(DISCLAIMER, file=sys.stderr)
     try:
-        path = FOLDERS.get(chosen.model) or paths.gguf(chosen.model)
-        # The tokenizer of the base renders the prompt for every model: the same ids as in training.
-        tokenizer, stop_ids = load_tokenizer(paths.BASE), stop_ids_of(paths.BASE)
-        model = open_model(path, paths.BASE, chosen.context)
-        messages: list[dict] = []
-        for question in [chosen.question] if chosen.question else asked():
-            messages.append({"role": "user", "content": question})
-            ids = fitting(tokenizer, messages, chosen.context - chosen.max_new_tokens)
-            answer = ""
-            told = (token for _, token in model.generate([ids], chosen.max_new_tokens, stop_ids))
-            for piece in streamed(tokenizer, told):
-                print(piece, end="", flush=True)
-                answer += piece
-            print()
-            messages.append({"role": "assistant", "content": answer})
+        questions = [chosen.question] if chosen.question else asked()
+        converse(questions, chosen.model, chosen.context, chosen.max_new_tokens)
     except UserError as error:
         sys.exit(f"chat: {error}")
     except KeyboardInterrupt:
         print()
+
+
+def converse(questions: Iterable[str], name: str, context: int, max_new_tokens: int) -> None:
+    """Print the model's answer to each question, of which the later ones follow up on the earlier.
+
+    Raises UserError where the model is missing, or a question exceeds the context.
+    """
+    # The tokenizer of the base renders the prompt for every model: the same ids as in training.
+    tokenizer = load_tokenizer(paths.BASE)
+    stop_ids = stop_ids_of(paths.BASE)
+    model = open_model(FOLDERS.get(name) or paths.gguf(name), paths.BASE, context)
+    messages: list[dict] = []
+    for question in questions:
+        messages.append({"role": "user", "content": question})
+        ids = fitting(tokenizer, messages, context - max_new_tokens)
+        answer = ""
+        generated = (token for _, token in model.generate([ids], max_new_tokens, stop_ids))
+        for piece in streamed(tokenizer, generated):
+            print(piece, end="", flush=True)
+            answer += piece
+        print()
+        messages.append({"role": "assistant", "content": answer})
 
 
 def asked() -> Iterator[str]:
@@ -63,8 +75,8 @@ def asked() -> Iterator[str]:
             yield question
 
 
-def fitting(tokenizer, messages: list[dict], limit: int) -> list[int]:
-    """Prompt ids of the conversation, its oldest turns forgotten where it exceeds `limit` tokens.
+def fitting(tokenizer: PreTrainedTokenizerBase, messages: list[dict], limit: int) -> list[int]:
+    """Prompt ids of the conversation, its oldest turns dropped from `messages` where it exceeds `limit` tokens.
 
     Raises UserError where the last question alone exceeds it.
     """
@@ -77,9 +89,10 @@ def fitting(tokenizer, messages: list[dict], limit: int) -> list[int]:
     return ids
 
 
-def streamed(tokenizer, ids: Iterator[int]) -> Iterator[str]:
-    """Text as the ids come; a character of several tokens is held back until it is whole."""
-    seen, shown = [], ""
+def streamed(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator[str]:
+    """Text as the ids are decoded; a character of several tokens is held back until it is whole."""
+    seen: list[int] = []
+    shown = ""
     for token in ids:
         seen.append(token)
         text = tokenizer.decode(seen, skip_special_tokens=True)

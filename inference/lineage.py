@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from stages.lib import paths
-from stages.lib.errors import UserError
-from stages.lib.gguf_keys import DVC, PREFIX, lineage_of
-from stages.lib.lineage import dvc_md5
+from stages.lib.core import paths
+from stages.lib.core.errors import UserError
+from stages.lib.export.gguf_keys import DVC, PREFIX, lineage_of
+from stages.lib.export.provenance import dvc_md5
 
 
 def main(file: Path) -> None:
@@ -22,29 +22,32 @@ def main(file: Path) -> None:
     for key, value in keys.items():
         print(f"{key.removeprefix(PREFIX)}: {value}")
     ancestors = {key.removeprefix(DVC): value for key, value in keys.items() if key.startswith(DVC)}
-    commit, outs = found(ancestors)
+    commit, outs = commit_with(ancestors)
     if not commit:
         print("\nno commit of this repository has these hashes in its dvc.lock")
         return
     print(f"\ncommit: {commit}")
     for path in ancestors:
         print(f"  dvc get . {path} --rev {commit}")
-    made = {path: md5 for path, md5 in outs.items() if path.startswith(f"{paths.GGUF}/")}
+    ggufs = {path: md5 for path, md5 in outs.items() if path.startswith(f"{paths.GGUF}/")}
+    print(f"unaltered: {unaltered(file, ggufs)} of that commit, byte for byte")
+
+
+def unaltered(file: Path, ggufs: dict[str, str]) -> str:
+    """Which of a commit's GGUFs, MD5 by path, a file is; raises UserError where it is none of them."""
     own = dvc_md5(file)
-    if own in made.values():
-        print(f"unaltered: {next(path for path, md5 in made.items() if md5 == own)} of that commit, byte for byte")
-        return
-    expected = made.get(f"{paths.GGUF}/{file.name}")
-    has = (
-        f"dvc.lock has {expected} for {file.name}"
-        if expected
-        else f"dvc.lock has no {file.name}, but {', '.join(made)}"
-    )
-    raise UserError(f"{file}: ALTERED, or not made by that commit: its md5 is {own}; {has}")
+    for path, md5 in ggufs.items():
+        if md5 == own:
+            return path
+    if expected := ggufs.get(f"{paths.GGUF}/{file.name}"):
+        listed = f"dvc.lock has {expected} for {file.name}"
+    else:
+        listed = f"dvc.lock has no {file.name}, but {', '.join(ggufs)}"
+    raise UserError(f"{file}: ALTERED, or not made by that commit: its md5 is {own}; {listed}")
 
 
-def found(ancestors: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """The newest commit whose dvc.lock has these hashes by path, and all its outs; nothing where there is none.
+def commit_with(ancestors: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The newest commit whose dvc.lock has these hashes by path, and all its outs; empty where there is none.
 
     What is checked out comes before other branches, and those before the experiments that DVC keeps beside them.
     """

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from stages.lib import paths
-from stages.lib.base_model import download, from_scratch, install_template
-from stages.lib.files import replacing
-from stages.lib.schema import Model, Template
-from stages.lib.stage import run
+from stages.lib.base.hub import download
+from stages.lib.base.scratch import from_scratch
+from stages.lib.base.template import install_template
+from stages.lib.core import paths
+from stages.lib.core.files import replacing
+from stages.lib.core.stage import run
+from stages.lib.settings.model import Model
+from stages.lib.settings.template import Template
 
 
 def main(model: Model, template: Template, seed: int, prepared: Path, base: Path) -> None:
@@ -14,7 +17,7 @@ def main(model: Model, template: Template, seed: int, prepared: Path, base: Path
     with replacing(base) as folder:
         if model.hub:
             download(model.hub, folder)
-        else:
+        elif model.scratch:
             from_scratch(model.scratch, prepared / "train.jsonl", folder, seed)
         install_template(folder, template)
 

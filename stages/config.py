@@ -1,32 +1,56 @@
-"""config: fail when conf/ was edited after params.yaml was composed from it."""
+"""config: fail when conf/ was edited after params.yaml was composed from it, or any value in it is impossible."""
 
 import importlib.util
 from pathlib import Path
 
-from stages.lib import paths
-from stages.lib.errors import UserError
-from stages.lib.files import write_text
-from stages.lib.stage import run
+from stages.lib.core import paths
+from stages.lib.core.checks import check, one_of
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_yaml, write_text
+from stages.lib.core.stage import run
+from stages.lib.data.preparation.boilerplate import require_known
+from stages.lib.evaluation.metrics.measures import MEASURES
+from stages.lib.settings import models
+from stages.lib.settings.config import Config
 
 
-def main(conf_digest: str, conf: Path, marker: Path) -> None:
-    """Write the constant marker that every entry stage depends on; raises UserError where conf/ is newer."""
-    found = digest_of(conf)
-    if found != conf_digest:
+def main(config: Config, conf: Path, params: Path, marker: Path) -> None:
+    """Write the constant marker that every entry stage depends on, before which no stage removes its outs.
+
+    Raises UserError where conf/ is newer, or for a value that no stage could use. Each section was validated by its
+    own schema when it was read.
+    """
+    digest = digest_of(conf)
+    if digest != config.conf_digest:
         raise UserError(
-            f"{conf}/ has changed since params.yaml was composed from it (conf_digest is {conf_digest[:12]}, "
-            f"expected {found[:12]}); compose it anew and run with `dvc exp run`, adding the -S choices you want"
+            f"{conf}/ has changed since {params} was composed from it (conf_digest is {config.conf_digest[:12]}, "
+            f"expected {digest[:12]}); compose it anew and run with `dvc exp run`, adding the -S choices you want"
         )
+    if unread := sorted(set(read_yaml(params, dict)) - set(Config._fields)):
+        raise UserError(f"{params}: {unread[0]}: no such section, expected {', '.join(Config._fields)}; see conf/")
+    require_known(config.data.prepare.boilerplate)
+    for name in config.evaluate.gates.better:
+        one_of("evaluate.gates.better", name, tuple(MEASURES))
+    types = config.export.types
+    for key, composed, expected in (
+        ("export.verified", config.export.verified, models.verified(types)),
+        ("evaluate.models", config.evaluate.models, models.evaluated(types)),
+        ("evaluate.compared", config.evaluate.compared, models.report_slots(types)),
+    ):
+        check(key, composed, composed == expected, f"{expected}, as export.types decides")
     write_text(marker, "params.yaml was composed from conf/\n")
 
 
 def digest_of(conf: Path) -> str:
     """The digest as the Hydra resolver of the same name computes it at composition."""
     spec = importlib.util.spec_from_file_location("resolvers", conf / "plugins/hydra_plugins/resolvers.py")
+    if spec is None or spec.loader is None:
+        raise UserError(f"{conf}/plugins: no resolvers there; restore them with `git checkout {conf}`")
     resolvers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(resolvers)
     return resolvers.conf_digest(conf)
 
 
 if __name__ == "__main__":
-    run(main, sections=("conf_digest",), paths=(paths.CONF, paths.CONFIG_MARKER))
+    sections = ("data", "model", "template", "train", "export", "evaluate", "track", "seed", "conf_digest")
+    run(main, sections=sections, paths=(paths.CONF, paths.PARAMS, paths.CONFIG_MARKER))

@@ -1,33 +1,32 @@
 """convert: the merged model as a float16 GGUF, and the adapter alone as another."""
 
 from pathlib import Path
+from typing import NamedTuple
 
-from stages.lib import adapter_gguf, lineage, llamacpp, paths
-from stages.lib.data_schema import Data
-from stages.lib.schema import Model, Template
-from stages.lib.stage import run
-from stages.lib.train_schema import Train
+from stages.lib.core import paths
+from stages.lib.core.stage import run
+from stages.lib.export import adapter_gguf, llamacpp, provenance
+from stages.lib.export.provenance import Ancestors, Settings
 
 
-def main(
-    data: Data,
-    model: Model,
-    template: Template,
-    train: Train,
-    seed: int,
-    raw: Path,
-    prepared: Path,
-    base: Path,
-    adapter: Path,
-    merged: Path,
-    gguf: Path,
-    adapter_target: Path,
-) -> None:
+class Files(NamedTuple):
+    """What the stage reads, then the two GGUFs that it writes."""
+
+    raw: Path
+    prepared: Path
+    base: Path
+    adapter: Path
+    merged: Path
+    gguf: Path
+    adapter_gguf: Path
+
+
+def main(settings: Settings, files: Files) -> None:
     """Convert both with llama.cpp's own converters, and write into them where they come from."""
-    made_from = [raw, prepared, adapter, merged]
-    metadata = lineage.metadata(data, model, template, train, seed, llamacpp.version(), made_from)
-    llamacpp.convert(merged, gguf, metadata)
-    adapter_gguf.convert_adapter(base, adapter, train.method, adapter_target, metadata)
+    ancestors = Ancestors(files.raw, files.prepared, files.adapter, files.merged)
+    metadata = provenance.metadata(settings, ancestors, llamacpp.version())
+    llamacpp.convert(files.merged, files.gguf, metadata)
+    adapter_gguf.convert_adapter(files.base, files.adapter, settings.train.method, files.adapter_gguf, metadata)
 
 
 if __name__ == "__main__":

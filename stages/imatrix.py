@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from stages.lib import dialogues, llamacpp, paths
-from stages.lib.chat import rendered
-from stages.lib.files import write_text
-from stages.lib.models import load_tokenizer
-from stages.lib.stage import run
+from stages.lib.core import paths
+from stages.lib.core.files import write_text
+from stages.lib.core.stage import run
+from stages.lib.data.prepared import sorted_dialogues
+from stages.lib.export import llamacpp
+from stages.lib.model.chat import rendered
+from stages.lib.model.loading import load_tokenizer
 
 CHARACTERS = 8  # a token has fewer on average: text for as many chunks as are asked for
 
@@ -16,9 +18,10 @@ def main(weighed: bool, chunks: int, prepared: Path, base: Path, gguf: Path, ima
     if not weighed:
         write_text(imatrix, "")
         return
-    tokenizer, enough = load_tokenizer(base), chunks * llamacpp.CHUNK * CHARACTERS
+    tokenizer = load_tokenizer(base)
+    enough = chunks * llamacpp.CHUNK * CHARACTERS
     text = ""
-    for row in dialogues.by_id(prepared / "train.jsonl"):
+    for row in sorted_dialogues(prepared / "train.jsonl"):
         text += rendered(tokenizer, row["messages"])
         if len(text) > enough:
             break

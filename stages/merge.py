@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from stages.lib import paths
-from stages.lib.files import replacing
-from stages.lib.merging import merge
-from stages.lib.stage import run
+from stages.lib.core import paths
+from stages.lib.core.files import replacing
+from stages.lib.core.stage import run
+from stages.lib.export.merging import merge
 
 
 def main(base: Path, adapter: Path, merged: Path) -> None:
-    """Put what was trained into the base, one tensor at a time."""
+    """Put what was trained into the base, some rows at a time."""
     with replacing(merged) as folder:
         merge(base, adapter, folder)
 

@@ -6,27 +6,31 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from tqdm import tqdm
 
-from stages.lib import paths
-from stages.lib.card import dataset_card
-from stages.lib.cleaning import clean_chunk
-from stages.lib.data_drawing import draw_funnel, draw_lengths
-from stages.lib.data_schema import Prepare
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, replacing, write_json, write_jsonl, write_text
-from stages.lib.ngrams import Hashes, join
-from stages.lib.parallel import CHUNK, in_chunks
-from stages.lib.records import Dialogue, Malformed, Question, read_dialogues, read_questions
-from stages.lib.selection import overlap, selected
-from stages.lib.stage import run
-from stages.lib.statistics import statistics
+from stages.lib.core import paths
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, replacing, write_json, write_jsonl, write_text
+from stages.lib.core.stage import run
+from stages.lib.data.preparation.boilerplate import require_known
+from stages.lib.data.preparation.card import dataset_card
+from stages.lib.data.preparation.charts import draw_funnel, draw_lengths
+from stages.lib.data.preparation.cleaning import clean_chunk
+from stages.lib.data.preparation.decontaminate import OVERLAP_WORDS
+from stages.lib.data.preparation.ngrams import Hashes, join
+from stages.lib.data.preparation.parallel import CHUNK, in_chunks
+from stages.lib.data.preparation.records import Dialogue, Malformed, Question, read_dialogues, read_questions
+from stages.lib.data.preparation.selection import overlap, selected
+from stages.lib.data.preparation.statistics import statistics
+from stages.lib.settings.data import Prepare
 
 
 def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots: Path, card: Path) -> None:
     """Write train, validation and test dialogues, MedQA's test questions, and every dropped record with its reason."""
-    sources = read_json(raw / "sources.json")
+    require_known(prepare.boilerplate)
+    sources = cast(list[dict], read_json(raw / "sources.json"))
     rows, hashes = _cleaned(raw, sources, prepare)
     steps, splits = selected(rows, hashes, {source["name"]: source["records"] for source in sources}, prepare)
     _refuse_gaps(rows, steps, splits)
@@ -35,7 +39,8 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
             write_jsonl(folder / f"{split}.jsonl", (_published(rows[i], split) for i in kept))
         drops = sorted((i, step, drop) for step, dropped in steps.items() for i, drop in dropped.items())
         write_jsonl(folder / "dropped.jsonl", (_dropped(rows[i], step, drop) for i, step, drop in drops))
-    metrics = statistics(rows, sources, steps, splits) | {"overlap": overlap(hashes, splits)}
+    measured = {"overlap_words": OVERLAP_WORDS, "overlap": overlap(hashes, splits)}
+    metrics = statistics(rows, sources, steps, splits) | measured
     write_json(metrics_file, metrics)
     write_text(plots / "funnel.svg", draw_funnel(metrics))
     write_text(plots / "lengths.svg", draw_lengths([rows[i] for split in splits.values() for i in split]))
@@ -47,7 +52,8 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
 def _cleaned(raw: Path, sources: list[dict], prepare: Prepare) -> tuple[list[dict], Hashes]:
     """All records of all sources through steps 1 to 3, and the words of their texts."""
     records = chain.from_iterable(_read(raw, source, prepare.reduce_options) for source in sources)
-    rows, hashes = [], []
+    rows: list[dict] = []
+    hashes: list[Hashes] = []
     chunks = in_chunks(partial(clean_chunk, prepare=prepare), records)
     for some, their_hashes in tqdm(chunks, desc="cleaning", unit=f" x {CHUNK} records"):
         rows += some
@@ -71,6 +77,7 @@ def _published(row: dict, split: str) -> dict:
 
 
 def _dropped(row: dict, step: str, drop: dict) -> dict:
+    """A row of dropped.jsonl: where the record came from, which step dropped it and why."""
     return {"source": row["source"], "row": row["row"], "step": step, **drop, "messages": row["messages"]}
 
 
@@ -83,7 +90,7 @@ def _refuse_gaps(rows: list[dict], steps: dict[str, dict[int, dict]], splits: di
     for row in (rows[i] for i in splits["medqa_test"]):
         if "reason" in row:
             where = f"{row['source']}, record {row['row']}: {row.get('detail', row['reason'])}"
-            raise UserError(f"{where}; a test set is used whole or not at all: mend the file")
+            raise UserError(f"{where}; a test set is used whole or not at all: fix the file")
     for split, kept in splits.items():
         if not kept:
             reasons = Counter(drop["reason"] for dropped in steps.values() for drop in dropped.values())

@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from stages.lib import llamacpp, paths
-from stages.lib.quant_types import UNWEIGHED
-from stages.lib.stage import run
+from stages.lib.core import paths
+from stages.lib.core.stage import run
+from stages.lib.export import llamacpp
 
 
 def main(source: Path, imatrix: Path, folder: Path, kind: str) -> None:
     """Quantise with llama.cpp's own quantizer, weighing errors by the importance matrix where there is one."""
-    weighed = imatrix.stat().st_size > 0 and kind not in UNWEIGHED
+    weighed = imatrix.stat().st_size > 0 and kind not in llamacpp.UNWEIGHED
     llamacpp.quantize(source, folder / paths.gguf(kind).name, kind, imatrix if weighed else None)
 
 

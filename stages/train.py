@@ -1,49 +1,55 @@
-"""train: an adapter on the base, learnt from the answers of the packed training rows."""
+"""train: an adapter on the base, learnt from the answers of the packed training sequences."""
 
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
-from stages.lib import checkpoints, launch, memory, paths, tracking
-from stages.lib.files import read_json, write_json, write_text
-from stages.lib.finetune import finetune
-from stages.lib.machine import free_memory, resolved
-from stages.lib.models import load_tokenizer
-from stages.lib.schema import Template, Track
-from stages.lib.stage import run
-from stages.lib.train_schema import Train
+from stages.lib.core import paths
+from stages.lib.core.files import read_json, write_json, write_text
+from stages.lib.core.stage import run
+from stages.lib.model.loading import load_tokenizer
+from stages.lib.settings.template import Template
+from stages.lib.settings.track import Track
+from stages.lib.settings.train import Train
+from stages.lib.training import checkpoints, history, launch, memory, wandb_run
+from stages.lib.training.hardware import free_memory, require_gpu, resolved
+from stages.lib.training.trainer import Places, finetune
 
 
-def main(
-    train: Train,
-    template: Template,
-    track: Track,
-    seed: int,
-    tokenized: Path,
-    base: Path,
-    adapter: Path,
-    plots: Path,
-    metrics_file: Path,
-) -> None:
-    """Tune, resuming from the last checkpoint of the same config, data, base and code; save adapter and curves."""
+class Files(NamedTuple):
+    """What the stage reads, and what it writes."""
+
+    tokenized: Path
+    base: Path
+    adapter: Path
+    plots: Path
+    metrics: Path
+
+
+def main(train: Train, template: Template, track: Track, seed: int, files: Files) -> dict[str, float]:
+    """Tune, resuming from the last checkpoint of the same key; save adapter and curves; return tokens per second."""
     train = resolved(train)
-    memory.require(read_json(base / "config.json"), train, free_memory())
-    trained_ids = load_tokenizer(base).convert_tokens_to_ids(template.trained_tokens)
-    arguments = (train, trained_ids, seed, tokenized, base)
-    key = checkpoints.key_of(vars(train), template.name, seed, [tokenized, base, Path(__file__).parent / "lib"])
-    if launch.joining():  # another machine leads, holds the checkpoints and writes what comes out
-        launch.start(train.launch, finetune, *arguments, checkpoints.folder_of(key), adapter)
-        return
+    require_gpu(train.launch)
+    memory.require(read_json(files.base / "config.json"), train, free_memory())
+    trained_ids = load_tokenizer(files.base).convert_tokens_to_ids(template.trained_tokens)
+    inputs = [files.tokenized, files.base]
+    key = checkpoints.key_of(train, template.name, seed, inputs)
+    places = Places(files.tokenized, files.base, checkpoints.folder_of(key), files.adapter)
+    if launch.joining():  # another machine leads, holds the checkpoints and writes the results
+        launch.start(train.launch, finetune, train, trained_ids, seed, places)
+        return {}
     with checkpoints.locked(key) as folder:
-        history = launch.start(train.launch, finetune, *arguments, folder, adapter)
-        for name, table in tracking.tables(history).items():
-            write_text(plots / f"{name}.csv", table)
-        summary = tracking.summary(history)
-        write_json(metrics_file, summary)
+        steps = launch.start(train.launch, finetune, train, trained_ids, seed, places)
+        for name, table in history.tables(steps).items():
+            write_text(files.plots / f"{name}.csv", table)
+        summary = history.summary(steps)
+        write_json(files.metrics, summary)
         settings = {"train": asdict(train), "template": asdict(template), "seed": seed}
-        tracking.write_run(track.mode, track.project, key, history, adapter, settings, paths.LOCK, [tokenized, base])
+        wandb_run.write_run(track, key, steps, files.adapter, wandb_run.Origin(settings, paths.LOCK, inputs))
         checkpoints.discard(folder)
     logging.info("%s", summary)
+    return {"tokens_per_second": history.tokens_per_second(steps)}
 
 
 if __name__ == "__main__":

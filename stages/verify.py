@@ -2,64 +2,102 @@
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from stages.lib import dialogues, divergence, parity, paths
-from stages.lib.errors import UserError
-from stages.lib.files import write_json
-from stages.lib.gguf_model import GgufModel
-from stages.lib.models import load_tokenizer
-from stages.lib.schema import Verify
-from stages.lib.scoring import answer_examples, stop_ids_of
-from stages.lib.stage import run
-from stages.lib.transformers_model import TransformersModel
+from transformers import PreTrainedTokenizerBase
 
-SAME_TOP, KL_MEAN = 0.995, 1e-4  # of f16 against the merged model: share of positions, nats
-MERGED_LOGITS = 0.1  # how far a logit of the merged model may be from that of base and adapter
-LOOKED_AT = 20  # conversations whose rendering, or whose logits before merging, are compared
+from stages.lib.core import paths
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import sha256, write_json
+from stages.lib.core.stage import run
+from stages.lib.data.prepared import sorted_dialogues
+from stages.lib.evaluation.engines.gguf_model import GgufModel
+from stages.lib.evaluation.engines.transformers_model import TransformersModel
+from stages.lib.evaluation.predict.examples import answer_examples, stop_ids_of
+from stages.lib.evaluation.verification import divergence, parity
+from stages.lib.evaluation.verification.check import Check
+from stages.lib.export.gguf_keys import lineage_of
+from stages.lib.model.loading import load_tokenizer
+from stages.lib.settings.verify import Verify
+
+CONVERSATIONS = 20  # whose rendering, or whose logits before merging, are compared
 
 
-def main(
-    verify: Verify, prepared: Path, base: Path, adapter: Path, merged: Path, folder: Path, metrics: Path, name: str
-) -> None:
-    """Measure one GGUF and write metrics/verify/NAME.json; fail where a check does not hold.
+class Files(NamedTuple):
+    """What the stage reads, then the folder that it writes to."""
+
+    prepared: Path
+    base: Path
+    adapter: Path
+    merged: Path
+    ggufs: Path
+    metrics: Path
+
+
+class Texts(NamedTuple):
+    """The test dialogues, as each check needs them."""
+
+    dialogues: list[dict]
+    examples: list[dict]  # those that fit the context, as many as settings say
+    sequences: list[list[int]]  # token ids of the examples, EOS included
+
+
+def main(verify: Verify, files: Files, name: str) -> None:
+    """Measure one GGUF and write metrics/models/NAME/verification.json; raises UserError where a check does not hold.
 
     At most two models are in memory at a time.
     """
-    tokenizer = load_tokenizer(base)
-    rows = dialogues.by_id(prepared / "test.jsonl")
-    examples = answer_examples(tokenizer, rows, verify.context)[: verify.dialogues]
-    texts = [[*one["prompt_ids"], *one["answer_ids"], tokenizer.eos_token_id] for one in examples]
-    gguf, original = folder / paths.gguf(name).name, folder / paths.gguf("f16").name
-    reference = TransformersModel(merged) if name == "f16" else GgufModel(original, verify.context)
-    moved = moved_by_merging(base, adapter, reference, texts[:LOOKED_AT]) if name == "f16" else None
-    model = GgufModel(gguf, verify.context)
-    result = {"name": name} | divergence.measure(reference, model, texts) | parity.tensor_types(gguf)
-    del reference  # llama-server is the second one below
-    checks = {}
+    gguf = files.ggufs / paths.gguf(name).name
+    tokenizer = load_tokenizer(files.base)
+    texts = read_texts(verify, files, tokenizer)
+    checks: list[Check] = []
     if name == "f16":
-        same, kl = result["same_top"], result["kl_mean"]
-        asked = [one["messages"][:-1] for one in examples[:LOOKED_AT]]
-        first = [one["prompt_ids"] for one in examples[: verify.prompts]]
-        text = "\n\n".join(message["content"] for row in rows for message in row["messages"])
-        checks = {
-            "the same token ids": parity.token_ids(tokenizer, model),
-            "the same prompts in llama-server": parity.prompts(tokenizer, gguf, asked, verify.context),
-            "the same stop tokens": parity.stop_tokens(merged, tokenizer, gguf),
-            "answers end by themselves": parity.answers_end(model, first, verify.max_new_tokens, stop_ids_of(base)),
-            "perplexity as llama-perplexity": parity.perplexity(model, gguf, text, tokenizer.bos_token_id),
-            f"the same top token at {SAME_TOP:.1%} of positions": (same >= SAME_TOP, f"{same:.4%}"),
-            f"divergence under {KL_MEAN} nats": (kl < KL_MEAN, f"{kl:.2e}"),
-            f"merged logits within {MERGED_LOGITS} of base and adapter": (moved <= MERGED_LOGITS, f"{moved:.4f}"),
-        }
-    listed = [{"check": check, "holds": bool(holds), "seen": seen} for check, (holds, seen) in checks.items()]
-    write_json(metrics / "verify" / f"{name}.json", result | {"checks": listed})
-    if failed := [f"{check}: {seen}" for check, (holds, seen) in checks.items() if not holds]:
-        raise UserError(f"{gguf} is not the model that was trained; {'; '.join(failed)}")
+        measured, checks = prove(verify, files, gguf, tokenizer, texts)
+    else:
+        original = GgufModel(files.ggufs / paths.gguf("f16").name, verify.context)
+        measured = divergence.measure(original, GgufModel(gguf, verify.context), texts.sequences)
+    about = {"name": name, "bytes": gguf.stat().st_size, "sha256": sha256(gguf)}
+    result = about | measured | parity.tensor_types(gguf) | {"lineage": lineage_of(gguf)}
+    write_json(paths.verification(files.metrics, name), result | {"checks": [check.as_json() for check in checks]})
+    if failed := [str(check) for check in checks if not check.holds]:
+        raise UserError(
+            f"{gguf} is not the model that was trained; {'; '.join(failed)}; "
+            "build both anew with `dvc repro --force merge convert`"
+        )
 
 
-def moved_by_merging(base: Path, adapter: Path, merged: TransformersModel, texts: list[list[int]]) -> float:
-    """The largest difference between a logit of the merged model and that of base and adapter, which is freed again."""
-    return divergence.measure(TransformersModel(base, adapter), merged, texts)["largest_logit_difference"]
+def read_texts(verify: Verify, files: Files, tokenizer: PreTrainedTokenizerBase) -> Texts:
+    """The test dialogues as text and as token ids."""
+    dialogues = sorted_dialogues(files.prepared / "test.jsonl")
+    examples = answer_examples(tokenizer, dialogues, verify.context)[: verify.dialogues]
+    sequences = [[*one["prompt_ids"], *one["answer_ids"], tokenizer.eos_token_id] for one in examples]
+    return Texts(dialogues, examples, sequences)
+
+
+def prove(
+    verify: Verify, files: Files, gguf: Path, tokenizer: PreTrainedTokenizerBase, texts: Texts
+) -> tuple[dict[str, float], list[Check]]:
+    """What the float16 GGUF measures against the merged model, and every check of the way from adapter to GGUF."""
+    merged = TransformersModel(files.merged)
+    tuned = TransformersModel(files.base, files.adapter)
+    merging = divergence.merged_logits(tuned, merged, texts.sequences[:CONVERSATIONS])
+    del tuned
+    model = GgufModel(gguf, verify.context)
+    measured = divergence.measure(merged, model, texts.sequences)
+    del merged  # llama-server is the second model below
+    conversations = [one["messages"][:-1] for one in texts.examples[:CONVERSATIONS]]
+    prompts = [one["prompt_ids"] for one in texts.examples[: verify.prompts]]
+    text = "\n\n".join(message["content"] for row in texts.dialogues for message in row["messages"])
+    return measured, [
+        parity.token_ids(tokenizer, model),
+        parity.prompts(tokenizer, gguf, conversations, verify.context),
+        parity.stop_tokens(files.merged, tokenizer, gguf),
+        parity.answers_end(model, prompts, verify.max_new_tokens, stop_ids_of(files.base)),
+        parity.perplexity(model, gguf, text, tokenizer.bos_token_id),
+        divergence.top1_agreement(measured),
+        divergence.mean_divergence(measured),
+        merging,
+    ]
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
-from stages.lib import llamacpp
-from stages.lib.files import read_json, sha256
+from stages.lib.core.files import read_json, sha256
+from stages.lib.export import llamacpp
+from support.settings import ROOT
 
 SMOKE = ["dvc", "exp", "run", "-S", "+experiment=smoke"]
 TYPES = ["-S", "export.types=[q4_K_M,q5_K_M]"]
@@ -53,15 +53,15 @@ def checkout(tmp_path_factory) -> Path:
     done(folder, "git", "init", "--quiet")
     commit(folder)
     output = done(folder, *SMOKE)
-    assert len(ran(output)) == 18, output
+    assert len(ran(output)) == 23, output
     commit(folder)
     return folder
 
 
 def test_every_model_is_measured_and_reported(checkout):
     for name in ("base", "adapter", "tuned", "f16", "q4_K_M"):
-        metrics = read_json(checkout / f"metrics/evaluate/{name}.json")
-        assert metrics["perplexity"] > 1 and 0 <= metrics["exact_match"] <= 1 and 0 <= metrics["bleu"] <= 100
+        metrics = read_json(checkout / f"metrics/models/{name}/scores.json")
+        assert metrics["perplexity"] > 1 and 0 <= metrics["accuracy"] <= 1 and 0 <= metrics["bleu"] <= 100
         assert f"| {name} |" in (checkout / "results.md").read_text()
     assert "Synthetic data" in (checkout / "results.md").read_text()
     page = (checkout / "report.html").read_text()
@@ -114,7 +114,10 @@ def test_a_gguf_knows_its_commit_and_an_altered_one_is_called_out(checkout):
 
 
 def test_another_quant_type_runs_alone_and_going_back_runs_nothing(checkout):
-    assert ran(done(checkout, *SMOKE, *TYPES)) == ["quantize@q5_K_M", "verify@q5_K_M", "evaluate@q5_K_M", "report"]
+    assert ran(done(checkout, *SMOKE, *TYPES)) == [
+        *(f"{stage}@q5_K_M" for stage in ("quantize", "verify", "predict", "score")),
+        "report",
+    ]
     assert "| q5_K_M |" in (checkout / "results.md").read_text()
     assert ran(done(checkout, *SMOKE)) == []
     assert "q5_K_M" not in (checkout / "results.md").read_text()
@@ -148,7 +151,9 @@ def test_a_bad_value_is_one_sentence_and_earlier_outputs_stay(checkout, change):
 def test_the_8b_recipe_composes_and_plans_every_stage(checkout):
     plan = ran(done(checkout, "dvc", "exp", "run", "-S", "+experiment=chatdoctor-8b", *TYPES, "--dry", "--force"))
     types, models = ("q4_K_M", "q5_K_M"), ("base", "adapter", "tuned", "f16", "q4_K_M", "q5_K_M")
-    quantize, evaluate = [f"quantize@{t}" for t in types], [f"evaluate@{m}" for m in models]
-    verify = [f"verify@{m}" for m in models[3:]]
+    quantize = [f"quantize@{name}" for name in types]
+    verify = [f"verify@{name}" for name in models[3:]]
+    predict = [f"predict@{name}" for name in models]
+    score = [f"score@{name}" for name in models]
     single = ["config", "fetch", "prepare", "base", "tokenize", "train", "merge", "convert", "imatrix"]
-    assert plan == [*single, *quantize, *verify, *evaluate, "report"]
+    assert plan == [*single, *quantize, *verify, *predict, *score, "report"]

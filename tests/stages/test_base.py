@@ -4,15 +4,19 @@ import http.server
 import shutil
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from conftest import CHATML, LLAMA3, SHAPE, no_file_beyond
-from stages.lib import scratch
-from stages.lib.base_model import download, from_scratch, install_template, rename_tokens
-from stages.lib.errors import UserError
-from stages.lib.models import load_model, load_tokenizer
-from stages.lib.schema import Hub
+from stages.lib.base import scratch
+from stages.lib.base.hub import download
+from stages.lib.base.scratch import from_scratch
+from stages.lib.base.template import install_template, rename_tokens
+from stages.lib.core.errors import UserError
+from stages.lib.model.loading import load_model, load_tokenizer
+from stages.lib.settings.model import Hub
+from support.disk import no_file_beyond
+from support.settings import CHATML, LLAMA3, SHAPE
 
 
 def test_special_tokens_stand_where_llama3_has_them():
@@ -96,6 +100,7 @@ def hub(monkeypatch):
     for module in ("huggingface_hub.constants", "huggingface_hub.hf_api"):
         monkeypatch.setattr(f"{module}.ENDPOINT", address, raising=False)
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
     yield Handler
     server.shutdown()
 
@@ -105,7 +110,8 @@ def hub(monkeypatch):
     [
         (403, "GatedRepo", "accept the licence"),
         (401, "RepoNotFound", "HF_TOKEN"),
-        (404, "RevisionNotFound", "could not be downloaded"),
+        (404, "RevisionNotFound", "no such revision: correct `revision` in conf/model/"),
+        (500, "", "could not be downloaded: the server answered 500"),
     ],
 )
 def test_a_refused_download_says_what_to_do(hub, tmp_path, status, code, message):

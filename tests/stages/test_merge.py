@@ -10,21 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import CHATML, ROOT, train_settings
-from stages.lib import merging
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, sha256, write_json
-from stages.lib.finetune import finetune
-from stages.lib.merging import merge
-from stages.lib.models import load_model, load_tokenizer
-from stages.lib.train_schema import Lora
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, sha256, write_json
+from stages.lib.export import merging
+from stages.lib.export.merging import merge
+from stages.lib.model.loading import load_model, load_tokenizer
+from stages.lib.settings.train import Lora
+from stages.lib.training.trainer import Places, finetune
+from support.settings import CHATML, ROOT, train_settings
 
 
 def train(method, base, tokenized, folder):
     ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
     lora = Lora(r=4, lora_alpha=16, lora_dropout=0.1, target_modules="all-linear")
     settings = train_settings(method=method, lora=lora, learning_rate=2e-3)
-    finetune(settings, ids, 3, tokenized, base, folder / "checkpoints", folder / "adapter")
+    finetune(settings, ids, 3, Places(tokenized, base, folder / "checkpoints", folder / "adapter"))
     return folder / "adapter"
 
 
@@ -98,13 +98,14 @@ def test_each_method_has_its_own_arithmetic(base, tuned):
     """The formulas of the papers, in float64, by hand."""
     method, adapter, merged = tuned
     name = "model.layers.1.mlp.up_proj"
-    learnt = {key: value.double() for key, value in load_file(adapter / "adapter_model.safetensors").items()}
-    delta = learnt[f"base_model.model.{name}.lora_B.weight"] @ learnt[f"base_model.model.{name}.lora_A.weight"]
+    factors = {key: value.double() for key, value in load_file(adapter / "adapter_model.safetensors").items()}
+    delta = factors[f"base_model.model.{name}.lora_B.weight"] @ factors[f"base_model.model.{name}.lora_A.weight"]
     expected = weights(base)[f"{name}.weight"].double() + {"lora": 4, "rslora": 8, "dora": 4}[method] * delta
     if method == "dora":
-        length = learnt[f"base_model.model.{name}.lora_magnitude_vector"]
-        assert (length / weights(base)[f"{name}.weight"].double().norm(dim=1) - 1).abs().max() > 1e-3  # it learnt
-        expected = torch.diag(length / expected.norm(dim=1)) @ expected
+        magnitude = factors[f"base_model.model.{name}.lora_magnitude_vector"]
+        before = weights(base)[f"{name}.weight"].double().norm(dim=1)
+        assert (magnitude / before - 1).abs().max() > 1e-3  # it was trained
+        expected = torch.diag(magnitude / expected.norm(dim=1)) @ expected
     assert units_apart(weights(merged)[f"{name}.weight"], expected.half()) <= 1
 
 
@@ -230,8 +231,8 @@ def test_a_disk_without_room_is_said_before_anything_is_written(base, adapter, t
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(base, adapter, tmp_path):
     """The stage as a process of its own, whose files may not grow beyond 100,000 bytes."""
-    code = "import sys; from pathlib import Path; from stages import merge; from stages.lib import stage; "
-    code += "stage.config.load = dict; stage.run(merge.main, paths=tuple(map(Path, sys.argv[1:])))"
+    code = "import sys; from pathlib import Path; from stages import merge; "
+    code += "from stages.lib.core import stage; stage.run(merge.main, paths=tuple(map(Path, sys.argv[1:])))"
     command = [sys.executable, "-c", code, str(base), str(adapter), str(tmp_path / "merged")]
     limits = (resource.RLIMIT_FSIZE, (100_000, 100_000))
     done = subprocess.run(

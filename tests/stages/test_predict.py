@@ -1,19 +1,20 @@
-"""Evaluation: every model is asked the same, and what cannot be asked is said."""
+"""predict and score: every model is asked the same, and what cannot be asked is said."""
 
 import shutil
 
 import pytest
 
-from conftest import ROOT, conversations
-from stages import evaluate
-from stages.lib import safety
-from stages.lib.comparison import compare
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, read_jsonl, write_jsonl
-from stages.lib.medqa import LETTERS, question_prompt
-from stages.lib.schema import Measure
+from stages import predict, score
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, read_jsonl, write_jsonl
+from stages.lib.data.medqa import LETTERS, question_prompt
+from stages.lib.data.safety_prompts import read_prompts
+from stages.lib.evaluation.metrics.comparison import compare
+from stages.lib.settings.predict import Predict
+from support.sample import conversations
+from support.settings import ROOT
 
-SETTINGS = Measure(dialogues=0, answers=6, questions=0, shuffles=2, max_new_tokens=24, context=512)
+SETTINGS = Predict(dialogues=0, answers=6, questions=0, shuffles=2, max_new_tokens=24, context=512)
 SAFETY = ROOT / "data/safety"
 
 
@@ -39,11 +40,13 @@ def models(base, adapter, merged, gguf, tmp_path_factory):
     return folder
 
 
-def measured(models, metrics, name, path, measure=SETTINGS, prepared=None):
-    places = (models / "models", prepared or models / "prepared", models / "models/base", SAFETY, metrics)
-    evaluate.main(measure, *places, name, path)
-    rows = [row for _, row in read_jsonl(metrics / f"predictions/{name}.jsonl")]
-    return rows, read_json(metrics / f"evaluate/{name}.json")
+def measured(models, metrics, name, path, prepared=None):
+    """The predictions of a model, and what they are worth."""
+    places = (models / "models", prepared or models / "prepared", models / "models/base")
+    predict.main(SETTINGS, predict.Files(*places, SAFETY / "prompts.jsonl", metrics), name, path)
+    score.main(SAFETY, metrics, name)
+    rows = [row for _, row in read_jsonl(metrics / f"models/{name}/predictions.jsonl")]
+    return rows, read_json(metrics / f"models/{name}/scores.json")
 
 
 def test_adapter_merged_and_gguf_say_the_same(models, tmp_path):
@@ -51,7 +54,7 @@ def test_adapter_merged_and_gguf_say_the_same(models, tmp_path):
     seen = {name: measured(models, tmp_path, name, path) for name, path in asked.items()}
     rows, metrics = seen["tuned"]
     kinds = [row["kind"] for row in rows]
-    prompts, _ = safety.load(SAFETY)
+    prompts = read_prompts(SAFETY / "prompts.jsonl")
     assert {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)} == {
         "likelihood": 12, "dialogue": 6, "medqa": 12, "medqa_shuffled": 24, "safety": len(prompts),
     }  # fmt: skip
@@ -87,4 +90,4 @@ def test_what_cannot_be_asked_is_one_sentence(models, tmp_path):
     (other / "models/base/chat_template.jinja").unlink()
     with pytest.raises(UserError, match="no chat template"):
         measured(other, tmp_path, "base", "base")
-    assert not (tmp_path / "evaluate").exists()
+    assert not (tmp_path / "models").exists()

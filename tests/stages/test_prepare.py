@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, prepare_settings
-from lib.hub import COMMIT, serving
 from stages import fetch, prepare
-from stages.lib import show
-from stages.lib.data_schema import Source
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, read_jsonl, sha256, write_json
-from stages.lib.sample import dialogues, questions
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, read_jsonl, sha256, write_json
+from stages.lib.data import show
+from stages.lib.data.sources.sample import dialogues, questions
+from stages.lib.settings.data import Source
+from support.hub import COMMIT, serving
+from support.settings import ROOT, prepare_settings
 
 SETTINGS = prepare_settings(validation=0.1, test=0.1, decontaminate=60)  # the sample's wording repeats itself
 HELD = {"chatdoctor": "dialogues", "medqa_train": "train_questions", "medqa_test": "test_questions"}
@@ -85,6 +85,7 @@ def test_the_figures_are_those_of_the_files(corpus, tmp_path):
     talks, train, test = corpus
     out = run_prepare(tmp_path, [*talks, talks[0], {}], train, test, settings=prepare_settings())
     metrics = read_json(tmp_path / "data.json")
+    assert metrics["overlap_words"] == 13
     assert metrics["read"] == len(talks) + 2 + len(train) + len(test)
     assert metrics["kept"] == sum(len(out[name]) for name in OUTS if name != "dropped")
     assert sum(metrics["dropped"].values()) == len(out["dropped"]) == metrics["read"] - metrics["kept"]
@@ -119,7 +120,7 @@ def test_two_runs_give_the_same_bytes(corpus, tmp_path):
 
 
 def test_many_records_on_every_core_give_what_one_process_gives(corpus, tmp_path, monkeypatch):
-    from stages.lib import parallel
+    from stages.lib.data.preparation import parallel
 
     one = run_prepare(tmp_path, *corpus)
     monkeypatch.setattr(parallel, "CHUNK", 16)
@@ -164,6 +165,13 @@ def test_a_test_set_is_used_whole_or_not_at_all(corpus, tmp_path):
     assert not (tmp_path / "prepared").exists()
     out = run_prepare(tmp_path, talks, train, [*test, test[0]])  # published with a repetition: so it stays
     assert len(out["medqa_test"]) == 21
+
+
+def test_an_unknown_pattern_of_boilerplate_is_refused_before_a_record_is_read(tmp_path):
+    with pytest.raises(UserError, match=r"data\.prepare\.boilerplate is 'none'"):
+        prepare.main(prepare_settings(boilerplate=["none"]), tmp_path / "no raw folder", *outs(tmp_path))
+    with pytest.raises(UserError, match=r"data\.prepare\.boilerplate is .*, expected each name once"):
+        prepare_settings(boilerplate=["thanks", "thanks"])
 
 
 def test_an_empty_split_is_refused(corpus, tmp_path):
@@ -230,7 +238,7 @@ FETCH = """
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
 from stages import fetch
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 try:
     fetch.main(*pickle.load(open(sys.argv[2], "rb")))
 except UserError as error:

@@ -11,13 +11,16 @@ import pytest
 from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import load_file
 
-from conftest import CHATML, ROOT, no_file_beyond, train_settings
 from stages import train
-from stages.lib import checkpoints, config
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, sha256
-from stages.lib.schema import Track
-from training import arguments, started, tuned, wait_for
+from stages.lib.core import params
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, sha256
+from stages.lib.settings.track import Track
+from stages.lib.settings.train import Launch, Train
+from stages.lib.training import checkpoints
+from support.disk import no_file_beyond
+from support.settings import CHATML, ROOT
+from support.training import arguments, started, tuned, wait_for
 
 METHODS = sorted(path.stem for path in (ROOT / "conf/train").glob("*.yaml"))
 
@@ -36,10 +39,11 @@ def test_every_method_trains(name, base, tokenized, tmp_path):
     compose_and_dump(
         path, str(ROOT / "conf"), None, "config", str(ROOT / "conf/plugins"), [*changes, "train.save_steps=1000"]
     )
-    settings = config.load(path).train
+    settings = params.load("train", Train, path)
     out = tmp_path / "adapter"
-    track = Track(mode="disabled", project="test")
-    train.main(settings, CHATML, track, 5, tokenized, base, out, tmp_path / "plots", tmp_path / "train.json")
+    files = train.Files(tokenized, base, out, tmp_path / "plots", tmp_path / "train.json")
+    rates = train.main(settings, CHATML, Track(mode="disabled", project="test"), 5, files)
+    assert rates["tokens_per_second"] > 0
     losses = [float(line.split(",")[4]) for line in (tmp_path / "plots/loss.csv").read_text().splitlines()[1:]]
     assert losses[-1] < losses[0] - 0.05 and all(map(math.isfinite, losses))
     weights = load_file(next(out.glob("*.safetensors")))
@@ -175,31 +179,6 @@ def test_checkpointing_and_offloading_change_no_loss(base, tokenized, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_another_setting_row_or_seed_has_other_checkpoints(tokenized, tmp_path):
-    settings = vars(train_settings())
-    key = checkpoints.key_of(settings, "chatml", 1, [tokenized])
-    assert key == checkpoints.key_of(settings, "chatml", 1, [tokenized])
-    data = tmp_path / "tokenized"
-    shutil.copytree(tokenized, data)
-    assert key == checkpoints.key_of(settings, "chatml", 1, [data])
-    with next(data.rglob("*.arrow")).open("ab") as file:
-        file.write(b"x")
-    others = {
-        checkpoints.key_of(settings | {"learning_rate": 0.5}, "chatml", 1, [tokenized]),
-        checkpoints.key_of(settings, "llama3", 1, [tokenized]),
-        checkpoints.key_of(settings, "chatml", 2, [tokenized]),
-        checkpoints.key_of(settings, "chatml", 1, [data]),
-    }
-    assert len(others) == 4
-    assert key not in others
-
-
-def test_two_trainers_cannot_share_checkpoints(tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with checkpoints.locked("key"), pytest.raises(UserError, match="another training run"), checkpoints.locked("key"):
-        pass
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -208,12 +187,16 @@ def test_two_trainers_cannot_share_checkpoints(tmp_path, monkeypatch):
         ({"target_modules": ["q_proj", "query"]}, "train.lora.target_modules is .*query.*all-linear, or a list"),
         ({"r": 300}, "train.lora.r"),
         ({"per_device_train_batch_size": 10**6}, "GiB are free"),
+        (
+            {"launch": Launch(strategy="fsdp", processes=2, nodes=1, rendezvous="")},
+            r"train.launch.strategy is 'fsdp'.*no GPU was found.*-S train/launch=ddp -S train.launch.processes=1",
+        ),
     ],
 )
 def test_a_bad_value_ends_in_one_sentence_before_any_weight_is_loaded(
     change, message, base, tokenized, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("stages.lib.adapters.load_model", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("stages.lib.training.adapters.load_model", lambda *_: pytest.fail("weights were loaded"))
     with pytest.raises(UserError, match=message) as caught:
         train.main(*arguments(tokenized, base, tmp_path, **change))
     assert "\n" not in str(caught.value)

@@ -6,63 +6,130 @@ import sys
 
 import pytest
 
-from conftest import conversations
 from stages import verify
-from stages.lib import llamacpp, paths
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, write_jsonl
-from stages.lib.schema import Verify
+from stages.lib.core import paths
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, sha256, write_jsonl
+from stages.lib.evaluation.engines.gguf_model import GgufModel
+from stages.lib.evaluation.engines.transformers_model import TransformersModel
+from stages.lib.evaluation.predict.examples import stop_ids_of
+from stages.lib.evaluation.verification import divergence, parity
+from stages.lib.export import llamacpp
+from stages.lib.model import chat
+from stages.lib.model.loading import load_tokenizer
+from stages.lib.settings.verify import Verify
+from support.sample import conversations
 
 SETTINGS = Verify(dialogues=20, prompts=5, max_new_tokens=250, context=512)
+LINEAGE = {"chatdoctor.notice": "test", "chatdoctor.dvc.models/merged": "0123.dir"}
 
 
 @pytest.fixture(scope="module")
-def exported(base, adapter, merged, gguf, tmp_path_factory):
-    """What the stage reads: (prepared, base, adapter, merged, folder of GGUFs)"""
+def exported(base, adapter, merged, tmp_path_factory):
+    """What the stage reads and writes."""
     folder = tmp_path_factory.mktemp("exported")
     write_jsonl(folder / "prepared/test.jsonl", conversations(40))
-    (folder / "gguf").mkdir()
-    shutil.copyfile(gguf, folder / "gguf" / paths.gguf("f16").name)
+    f16 = folder / "gguf" / paths.gguf("f16").name
+    llamacpp.convert(merged, f16, LINEAGE)
     for kind in ("q4_K_M", "q8_0"):
-        llamacpp.quantize(gguf, folder / "gguf" / paths.gguf(kind).name, kind)
-    return folder / "prepared", base, adapter, merged, folder / "gguf"
+        llamacpp.quantize(f16, f16.with_name(paths.gguf(kind).name), kind)
+    return verify.Files(folder / "prepared", base, adapter, merged, folder / "gguf", folder / "metrics")
 
 
-def test_everything_holds_of_the_float16_gguf(exported, tmp_path):
-    verify.main(SETTINGS, *exported, tmp_path, "f16")
-    result = read_json(tmp_path / "verify/f16.json")
+@pytest.fixture(scope="module")
+def model(exported):
+    loaded = GgufModel(exported.ggufs / paths.gguf("f16").name, SETTINGS.context)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    return load_tokenizer(base)
+
+
+def written(files, name):
+    return read_json(paths.verification(files.metrics, name))
+
+
+def test_everything_holds_of_the_float16_gguf(exported):
+    verify.main(SETTINGS, exported, "f16")
+    result = written(exported, "f16")
     assert len(result["checks"]) == 8 and all(check["holds"] for check in result["checks"])
-    (tokens,) = [check["seen"] for check in result["checks"] if check["check"] == "the same token ids"]
+    assert all(set(check) == {"check", "holds", "observed", "limit"} and check["limit"] for check in result["checks"])
+    (tokens,) = [check["observed"] for check in result["checks"] if check["check"] == "the same token ids"]
     assert int(tokens.split(" of ")[1].split()[0]) >= 300
     assert result["kl_mean"] < 1e-4 and result["perplexity_ratio"] == pytest.approx(1, abs=1e-3)
+    assert result["top1_agreement"] > 0.99
 
 
-def test_a_finer_type_is_nearer(exported, tmp_path):
+def test_a_finer_type_is_nearer_and_each_is_known_by_its_bytes(exported):
     for kind in ("q4_K_M", "q8_0"):
-        verify.main(SETTINGS, *exported, tmp_path, kind)
-    coarse, fine = (read_json(tmp_path / f"verify/{kind}.json") for kind in ("q4_K_M", "q8_0"))
-    assert 0 < fine["kl_mean"] < coarse["kl_mean"] and fine["same_top"] > coarse["same_top"]
-    assert coarse["fallback"] == 0 and coarse["types"]["Q4_K"] > 0 and fine["types"].keys() == {"F32", "Q8_0"}
+        verify.main(SETTINGS, exported, kind)
+        gguf, result = exported.ggufs / paths.gguf(kind).name, written(exported, kind)
+        assert result["bytes"] == gguf.stat().st_size and result["sha256"] == sha256(gguf)
+        assert result["lineage"] == LINEAGE and result["checks"] == []
+    coarse, fine = (written(exported, kind) for kind in ("q4_K_M", "q8_0"))
+    assert 0 < fine["kl_mean"] < coarse["kl_mean"] and fine["top1_agreement"] > coarse["top1_agreement"]
+    assert coarse["fallbacks"] == 0 and coarse["types"]["Q4_K"] > 0 and fine["types"].keys() == {"F32", "Q8_0"}
 
 
-def test_another_models_gguf_is_refused(exported, base, tmp_path):
+def test_another_models_gguf_is_refused(exported, tmp_path):
     """The base's in the place of the tuned model's: the same tokens, other predictions."""
-    prepared, _, adapter, merged, _ = exported
-    llamacpp.convert(base, tmp_path / "gguf" / paths.gguf("f16").name, {})
-    with pytest.raises(UserError, match=r"not the model that was trained; .*the same top token at 99.5%"):
-        verify.main(SETTINGS, prepared, base, adapter, merged, tmp_path / "gguf", tmp_path, "f16")
-    failed = {c["check"] for c in read_json(tmp_path / "verify/f16.json")["checks"] if not c["holds"]}
-    assert {"divergence under 0.0001 nats", "the same top token at 99.5% of positions"} <= failed
-    assert "the same token ids" not in failed
+    llamacpp.convert(exported.base, tmp_path / "gguf" / paths.gguf("f16").name, LINEAGE)
+    files = exported._replace(ggufs=tmp_path / "gguf", metrics=tmp_path)
+    with pytest.raises(
+        UserError, match=r"not the model that was trained; .*top-1 agreement .*, expected at least 99.5%"
+    ):
+        verify.main(SETTINGS, files, "f16")
+    failed = {check["check"] for check in written(files, "f16")["checks"] if not check["holds"]}
+    wrong = {"mean KL divergence from the merged model", "top-1 agreement with the merged model"}
+    assert wrong <= failed and "the same token ids" not in failed
 
 
 def test_another_end_token_or_template_is_refused(exported, tmp_path):
-    prepared, base, adapter, merged, folder = exported
     altered = tmp_path / "gguf" / paths.gguf("f16").name
     altered.parent.mkdir()
-    arguments = [str(folder / altered.name), str(altered), "--chat-template", "{{ messages[0].content }}", "--force"]
+    given = exported.ggufs / altered.name
+    arguments = [str(given), str(altered), "--chat-template", "{{ messages[0].content }}", "--force"]
     command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--special-token", "eos", "<|end_of_text|>"]
     subprocess.run([*command, *arguments], check=True, capture_output=True)
     with pytest.raises(UserError) as caught:
-        verify.main(SETTINGS, prepared, base, adapter, merged, altered.parent, tmp_path, "f16")
+        verify.main(SETTINGS, exported._replace(ggufs=altered.parent, metrics=tmp_path), "f16")
     assert "the same stop tokens" in str(caught.value) and "the same prompts in llama-server" in str(caught.value)
+
+
+def test_a_gguf_without_lineage_is_refused(exported, gguf, tmp_path):
+    (tmp_path / "gguf").mkdir()
+    shutil.copyfile(exported.ggufs / paths.gguf("f16").name, tmp_path / "gguf" / paths.gguf("f16").name)
+    llamacpp.quantize(gguf, tmp_path / "gguf" / paths.gguf("q8_0").name, "q8_0")
+    with pytest.raises(UserError, match=r"no key begins with chatdoctor\."):
+        verify.main(SETTINGS, exported._replace(ggufs=tmp_path / "gguf", metrics=tmp_path), "q8_0")
+
+
+def test_other_token_ids_are_noticed(model, tokenizer, monkeypatch):
+    """A control token that a patient spells, read as one."""
+    plain = model.tokenize
+    monkeypatch.setattr(model, "tokenize", lambda text, special: plain(text, special=True))
+    check = parity.token_ids(tokenizer, model)
+    assert not check.holds and check.limit == "none" and "texts differ, e.g. " in check.observed
+
+
+def test_an_answer_that_does_not_end_is_noticed(model, tokenizer, base):
+    asked = [chat.prompt_ids(tokenizer, row["messages"][:-1]) for row in conversations(3)]
+    check = parity.answers_end(model, asked, 1, stop_ids_of(base))
+    assert not check.holds and check.observed == "0 of 3 within 1 tokens"
+
+
+def test_another_perplexity_is_noticed(model, tokenizer, exported):
+    """Where the chunks begin with another token than BOS."""
+    text = "\n\n".join(message["content"] for row in conversations(40) for message in row["messages"])
+    for token, holds in ((tokenizer.bos_token_id, True), (tokenizer.eos_token_id, False)):
+        assert parity.perplexity(model, model.path, text, token).holds == holds
+
+
+def test_a_merge_that_changes_the_logits_is_noticed(exported, tokenizer):
+    ids = [chat.prompt_ids(tokenizer, row["messages"]) for row in conversations(2)]
+    merged = TransformersModel(exported.merged)
+    check = divergence.merged_logits(TransformersModel(exported.base), merged, ids)
+    assert not check.holds and check.limit == "at most 0.1" and float(check.observed) > 0.1

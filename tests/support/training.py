@@ -8,16 +8,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import CHATML, ROOT, train_settings
-from stages.lib.finetune import finetune
-from stages.lib.models import load_tokenizer
-from stages.lib.schema import Track
+from accelerate import DistributedType, PartialState
+from transformers import TrainingArguments
+
+from stages.lib.model.loading import load_tokenizer
+from stages.lib.settings.track import Track
+from stages.lib.training import trainer
+from stages.lib.training.trainer import Places, finetune
+from stages.train import Files
+from support.settings import CHATML, ROOT, train_settings
 
 RUN = """
 import pickle, sys
-from pathlib import Path
 from stages import train
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
+from support import training
+train.finetune = training.finetune_sharded_on_cpus
+train.require_gpu = lambda launch: None
 try:
     train.main(*pickle.load(open(sys.argv[1], "rb")))
 except UserError as error:
@@ -29,14 +36,32 @@ def arguments(tokenized: Path, base: Path, folder: Path, **changes) -> tuple:
     """What the stage's `main` takes, its outs below the folder."""
     track = Track(mode="disabled", project="test")
     settings = train_settings(**{"num_train_epochs": 2} | changes)
-    outs = (folder / "adapter", folder / "plots", folder / "train.json")
-    return (settings, CHATML, track, 5, tokenized, base, *outs)
+    files = Files(tokenized, base, folder / "adapter", folder / "plots", folder / "train.json")
+    return settings, CHATML, track, 5, files
 
 
 def tuned(base: Path, tokenized: Path, folder: Path, **changes) -> list[dict]:
     """The log history of a training with checkpoints and adapter below the folder."""
     ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
-    return finetune(train_settings(**changes), ids, 5, tokenized, base, folder / "checkpoints", folder / "adapter")
+    places = Places(tokenized, base, folder / "checkpoints", folder / "adapter")
+    return finetune(train_settings(**changes), ids, 5, places)
+
+
+def finetune_sharded_on_cpus(*given) -> list[dict]:
+    """`finetune`, in a process that a test has started; FSDP then shards among processes on CPUs.
+
+    Accelerate 1.15 takes it for GPUs only, and would silently run DDP: it is told that the processes are Intel GPUs.
+    """
+    made = trainer.arguments
+
+    def arguments(train, folder: Path, seed: int) -> TrainingArguments:
+        settings = made(train, folder, seed)
+        if train.launch.strategy == "fsdp":
+            PartialState(cpu=True).distributed_type = DistributedType.MULTI_XPU
+        return settings
+
+    trainer.arguments = arguments
+    return finetune(*given)
 
 
 def started(folder: Path, given: tuple, **environment: str) -> subprocess.Popen:

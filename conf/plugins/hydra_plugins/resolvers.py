@@ -1,12 +1,15 @@
 """Hydra loads this module whenever it composes conf/; it registers the resolvers that conf/ uses."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[3]
-REPORT_SLOTS = 12
+sys.path.append(str(ROOT))  # DVC composes in a process of its own, which knows nothing of this project's modules
+
+from stages.lib.settings import models  # noqa: E402
 
 
 def conf_digest(conf: Path = ROOT / "conf") -> str:
@@ -33,31 +36,12 @@ def file_format(path: str, otherwise: str) -> str:
     return Path(path).suffix.lstrip(".").lower() or otherwise
 
 
-def evaluated_models(types: list[str]) -> dict[str, str]:
-    """Name of every model that is evaluated -> its path below models/."""
-    fixed = {"base": "base", "adapter": "adapter", "tuned": "merged"}
-    return fixed | {kind: f"gguf/llama3-chat-doctor-{kind}.gguf" for kind in ["f16", *types]}
-
-
-def verified(types: list[str]) -> list[str]:
-    """Every GGUF that is verified."""
-    return ["f16", *types]
-
-
-def report_slots(types: list[str]) -> list[str]:
-    """Evaluated names, the last one repeated up to REPORT_SLOTS.
-
-    A DVC stage cannot have a list of deps of variable length, and a folder as its dep would make the report
-    see metrics of quant types that are no longer in the list. So dvc.yaml names a fixed number of files.
-    """
-    names = list(evaluated_models(types))
-    return names + names[-1:] * (REPORT_SLOTS - len(names))
-
-
 for resolver in (conf_digest, file_sha256, file_format):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-for resolver in (evaluated_models, report_slots, verified):
+for name, made in (
+    ("evaluated_models", models.evaluated),
+    ("report_slots", models.report_slots),
+    ("verified", models.verified),
+):
     # OmegaConf takes a container from a resolver only as one of its own.
-    OmegaConf.register_new_resolver(
-        resolver.__name__, lambda types, made=resolver: OmegaConf.create(made(types)), replace=True
-    )
+    OmegaConf.register_new_resolver(name, lambda types, made=made: OmegaConf.create(made(types)), replace=True)

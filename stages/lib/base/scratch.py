@@ -3,13 +3,17 @@
 import itertools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_jsonl, write_json
+from stages.lib.settings.model import Scratch
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 # Llama-3's split pattern (its tokenizer.json, `pre_tokenizer`); llama.cpp calls it llama-bpe.
@@ -17,6 +21,43 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+
+def from_scratch(shape: Scratch, train: Path, folder: Path, seed: int) -> None:
+    """Train tokenizer and model on the plain text of the training dialogues; bfloat16 weights, as Llama-3's.
+
+    Raises OSError where they cannot be written.
+    """
+    texts = [plain_text(row["messages"]) for _, row in read_jsonl(train)]
+    tokenizer = train_tokenizer(texts, shape.vocab_size)
+    bos = _id_of(tokenizer, BOS)
+    eos = _id_of(tokenizer, EOS)
+    config = LlamaConfig(
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        num_key_value_heads=shape.num_key_value_heads,
+        vocab_size=shape.vocab_size,
+        max_position_embeddings=shape.max_position_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        tie_word_embeddings=False,
+        bos_token_id=bos,
+        eos_token_id=eos,
+    )
+    documents = [[*encoding.ids, eos] for encoding in tokenizer.encode_batch(texts)]
+    model = pretrain(config, documents, shape, seed)
+    try:
+        model.bfloat16().save_pretrained(folder)
+    except SafetensorError as error:  # a full disk, as safetensors says it
+        raise OSError(f"{folder} not written: {error}") from error
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(folder / "tokenizer_config.json", {"bos_token": BOS, "model_max_length": shape.max_position_embeddings})
+
+
+def plain_text(messages: list[dict]) -> str:
+    """A dialogue as a book would print it, without any marker."""
+    return "\n\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def special_tokens() -> list[str]:
@@ -51,7 +92,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
             f"{tokenizer.get_vocab_size() + len(special)} tokens; use more text or a smaller vocabulary"
         )
     tokenizer.add_special_tokens(special)
-    bos = tokenizer.token_to_id(BOS)
+    bos = _id_of(tokenizer, BOS)
     tokenizer.post_processor = processors.Sequence(
         [
             processors.ByteLevel(trim_offsets=False),
@@ -61,30 +102,29 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def pretrain(
-    config: LlamaConfig,
-    documents: list[list[int]],
-    max_length: int,
-    batch_size: int,
-    num_train_steps: int,
-    learning_rate: float,
-    seed: int,
-) -> LlamaForCausalLM:
-    """Train a Llama of this shape on token-id documents laid end to end; float32 weights, in eval mode."""
+def _id_of(tokenizer: Tokenizer, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise RuntimeError(f"the tokenizer has no {token}")
+    return found
+
+
+def pretrain(config: LlamaConfig, documents: list[list[int]], shape: Scratch, seed: int) -> LlamaForCausalLM:
+    """Train a Llama of this config on token-id documents laid end to end; float32 weights, in eval mode."""
+    steps = shape.num_train_steps
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config).train()
     decayed = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-        lr=learning_rate,
+        lr=shape.learning_rate,
         betas=(0.9, 0.95),
         fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, num_train_steps))
-    progress = tqdm(
-        itertools.islice(_batches(documents, max_length, batch_size, seed), num_train_steps), total=num_train_steps
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, steps))
+    batches = _batches(documents, shape.max_length, shape.batch_size, seed)
+    progress = tqdm(itertools.islice(batches, steps), total=steps, desc="pretrain", unit="step")
     for batch in progress:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = model(input_ids=batch, labels=batch, use_cache=False).loss

@@ -1,12 +1,12 @@
 """Checks of a value of params.yaml, each naming the full key."""
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 
 def check(key: str, got: object, holds: bool, expected: str) -> None:
     """Raise UserError naming the key, what was got and what was expected, unless the condition holds."""
     if not holds:
-        raise UserError(f"params.yaml: {key} is {got!r}, expected {expected}; mend it in conf/ or with -S {key}=…")
+        raise UserError(f"params.yaml: {key} is {got!r}, expected {expected}; fix it in conf/ or with -S {key}=…")
 
 
 def one_of(key: str, got: str, choices: tuple[str, ...]) -> None:

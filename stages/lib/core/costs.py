@@ -1,45 +1,28 @@
 """What each stage last took on this machine, below `.cost/`: untracked, for it decides nothing."""
 
-import os
-import platform
+import json
 import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.lib.files import read_json, write_json
-
-BEFORE = ("config", "fetch", "prepare", "base", "tokenize", "train", "merge", "convert", "imatrix")
+from stages.lib.core.files import write_text
+from stages.lib.core.resources import processor
 
 
 @contextmanager
-def measured(folder: Path, name: str) -> Iterator[None]:
-    """Write folder/NAME.json when the block succeeds: {stage, seconds, peak_bytes, machine}.
+def measured(folder: Path, name: str) -> Iterator[dict[str, float]]:
+    """Write folder/NAME.js when the block succeeds; it may put rates of its own into the dict that it is given.
 
-    The peak is the most that was resident at once, of this process or of one that it started.
+    The file is a script for report.html, which shows these figures without having them in itself: `cost({stage,
+    seconds, peak_bytes, machine, …})`. The peak is the most that was resident at once, of this process or of one that
+    it started.
     """
     begin = time.perf_counter()
-    yield
+    rates: dict[str, float] = {}
+    yield rates
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     took = {"seconds": round(time.perf_counter() - begin, 1), "peak_bytes": peak * 1024}
-    write_json(folder / f"{name}.json", {"stage": name} | took | {"machine": machine()})
-
-
-def machine() -> str:
-    """The processor, as Linux names it, and how many of its cores this process may use."""
-    listed = Path("/proc/cpuinfo")
-    lines = listed.read_text().splitlines() if listed.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
-
-
-def read_costs(folder: Path, types: list[str], verified: list[str], models: list[str]) -> dict[str, dict | None]:
-    """Stage or stage@item -> {seconds, peak_bytes, machine}, in the pipeline's order; None where it was not run here.
-
-    The report itself is not among them: it has not ended when it reads this.
-    """
-    items = {"quantize": types, "verify": verified, "evaluate": models}
-    names = [*BEFORE, *(f"{stage}@{item}" for stage, some in items.items() for item in some)]
-    files = {name: folder / f"{name}.json" for name in names}
-    return {name: read_json(file) if file.is_file() else None for name, file in files.items()}
+    figures = {"stage": name, "machine": processor()} | took | rates
+    write_text(folder / f"{name}.js", f"cost({json.dumps(figures)})\n")

@@ -2,8 +2,8 @@
 
 
 class UserError(ValueError):
-    """A mistake the user can mend; its text says what, where, got, expected and the mending command.
+    """A mistake the user can fix; its text says what, where, got, expected and the command that fixes it.
 
-    `stages.lib.stage.run` prints it as one sentence and exits with status 1. Anything else that is
+    `stages.lib.core.stage.run` prints it as one sentence and exits with status 1. Anything else that is
     raised is a defect of ours and keeps its traceback.
     """

@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
+
+Kind = TypeVar("Kind", list, dict)
 
 
 @contextmanager
@@ -66,7 +69,7 @@ def copy_verified(path: Path, target: Path, sha256: str) -> str:
             if sha256 and found != sha256:
                 raise UserError(f"{path} has sha256 {found}, expected {sha256}")
     except OSError as error:
-        raise UserError(f"{path} not copied to {target}: {error}; mend that and run again") from error
+        raise UserError(f"{path} not copied to {target}: {error}; fix that and run again") from error
     return found
 
 
@@ -88,7 +91,7 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """Parse a JSON file; raises UserError with file and line where it is missing or malformed."""
     try:
         return json.loads(read_text(path))
@@ -110,7 +113,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         yield number, row
 
 
-def read_yaml(path: Path, kind: type) -> list | dict:
+def read_yaml(path: Path, kind: type[Kind]) -> Kind:
     """Parse a YAML file whose top is a `kind`; raises UserError with the file where it is not."""
     try:
         value = yaml.load(read_text(path), Loader=yaml.CSafeLoader)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 CONFIG_MARKER = Path("data/config.checked")
 CARD = Path("data/CARD.md")
@@ -29,3 +30,18 @@ COST = Path(".cost")  # untracked: what each stage last took on this machine
 def gguf(kind: str) -> Path:
     """The GGUF of one type: `f16`, a quant type such as `q4_K_M`, or `lora-f16`, the adapter alone."""
     return GGUF / f"llama3-chat-doctor-{kind}.gguf"
+
+
+def predictions(metrics: Path, name: str) -> Path:
+    """What a model predicted."""
+    return metrics / "models" / name / "predictions.jsonl"
+
+
+def scores(metrics: Path, name: str) -> Path:
+    """What its predictions are worth."""
+    return metrics / "models" / name / "scores.json"
+
+
+def verification(metrics: Path, name: str) -> Path:
+    """What was verified of a GGUF."""
+    return metrics / "models" / name / "verification.json"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from stages.lib.files import read_jsonl
+from stages.lib.core.files import read_jsonl
 
 
-def by_id(path: Path) -> list[dict]:
+def sorted_dialogues(path: Path) -> list[dict]:
     """The rows of data/prepared/SPLIT.jsonl, sorted by their ids."""
     return sorted((row for _, row in read_jsonl(path)), key=lambda row: row["id"])

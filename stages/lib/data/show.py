@@ -1,4 +1,6 @@
-"""Print prepared or dropped records readably: python -m stages.lib.show data/prepared/train.jsonl --n 5
+"""Print prepared or dropped records readably.
+
+    python -m stages.lib.data.show data/prepared/train.jsonl --n 5
 
 What will be trained on, the assistant's text and the end of its turn, is green and has a bar at its left. Colours
 are left out where the output is no terminal, or NO_COLOR is set.
@@ -12,8 +14,8 @@ import textwrap
 from itertools import islice
 from pathlib import Path
 
-from stages.lib.errors import UserError
-from stages.lib.files import read_jsonl
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_jsonl
 
 GREEN, BOLD, DIM, RESET = "\033[32m", "\033[1m", "\033[2m", "\033[0m"
 KEYS = ("reason", "detail", "duplicate_of", "shared", "answer_idx")
@@ -40,12 +42,12 @@ def shown(record: dict, width: int, colour: bool) -> str:
 
 def main(arguments: list[str]) -> None:
     """Print the first records of a file; raises UserError where it cannot be read or holds no records."""
-    parser = argparse.ArgumentParser(prog="python -m stages.lib.show", description="Print records readably.")
+    parser = argparse.ArgumentParser(prog="python -m stages.lib.data.show", description="Print records readably.")
     parser.add_argument("file", type=Path, help="a .jsonl file of data/prepared/")
     parser.add_argument("--n", type=int, default=5, help="how many records")
     given = parser.parse_args(arguments)
     if not given.file.is_file():
-        raise UserError(f"{given.file} is no file; expected a .jsonl file of data/prepared/")
+        raise UserError(f"{given.file} is no file; expected a .jsonl file of data/prepared/, which `dvc repro` writes")
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for number, record in islice(read_jsonl(given.file), max(0, given.n)):
         if missing := {"source", "row", "messages"} - set(record):

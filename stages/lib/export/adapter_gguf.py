@@ -3,13 +3,15 @@
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from stages.lib import llamacpp, tensors
-from stages.lib.files import write_json, write_text
-from stages.lib.merging import PREFIX, ROWS, row_ids, scale_of, settings_of
-from stages.lib.tensors import Stored
+from stages.lib.core.files import write_json, write_text
+from stages.lib.export import llamacpp
+from stages.lib.export.merging import PREFIX, ROWS, row_ids, scale_of, settings_of
+from stages.lib.model import weights
+from stages.lib.model.weights import Stored
 
 
 def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metadata: dict[str, str]) -> None:
@@ -19,7 +21,7 @@ def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metada
     low rank, which is all that llama.cpp adds to a base.
     """
     if method not in ("lora", "rslora"):
-        logging.info("%s stays empty: what train.method=%s learns cannot be laid over a base", target, method)
+        logging.info("%s stays empty: what train.method=%s trains cannot be laid over a base", target, method)
         write_text(target, "")
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -27,30 +29,30 @@ def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metada
         plain.mkdir()
         settings = settings_of(adapter / "adapter_config.json")
         alpha = scale_of(settings) * settings["r"]  # llama.cpp scales by alpha / rank, of each matrix
-        lora = _as_lora(tensors.stored_in(base), tensors.stored_in(adapter), settings, alpha)
-        tensors.save(plain / "adapter_model.safetensors", lora)
+        lora = _as_lora(weights.stored_in(base), weights.stored_in(adapter), settings, alpha)
+        weights.save(plain / "adapter_model.safetensors", lora)
         write_json(plain / "adapter_config.json", settings | {"lora_alpha": alpha})
         llamacpp.convert_adapter(base, plain, target, metadata)
 
 
 def _as_lora(
-    base: dict[str, Stored], learnt: dict[str, Stored], settings: dict, alpha: float
+    base: dict[str, Stored], trained: dict[str, Stored], settings: dict[str, Any], alpha: float
 ) -> dict[str, torch.Tensor]:
-    """The adapter's tensors, its trained rows of the vocabulary as matrices of low rank too, which is exact.
+    """The adapter's tensors, its trained token rows as matrices of low rank too, which is exact.
 
-    n rows of a matrix (words, width) that move by `delta` (n, width) are a product of rank n: a column of zeros and
-    a one for each row, times `delta`. The embedding, which is looked up, has the factors the other way round.
+    n rows of a matrix (vocabulary, width) that change by `delta` (n, width) are a product of rank n: a column of zeros
+    and a one for each row, times `delta`. The embedding, which is looked up, has the factors the other way round.
     """
     made = {}
-    for name, stored in learnt.items():
+    for name, stored in trained.items():
         if not name.endswith(ROWS):
-            made[name] = tensors.read(stored)
+            made[name] = weights.read(stored)
             continue
         module = name.removesuffix(ROWS)
         weight = base[f"{module.removeprefix(PREFIX)}.weight"]
         ids = row_ids(module, settings)
-        before = torch.cat([tensors.read(weight, i, i + 1) for i in ids]).float()
-        delta = (tensors.read(stored).float() - before) * len(ids) / alpha
+        before = torch.cat([weights.read(weight, i, i + 1) for i in ids]).float()
+        delta = (weights.read(stored).float() - before) * len(ids) / alpha
         chosen = torch.zeros(len(ids), weight.shape[0])
         chosen[range(len(ids)), ids] = 1
         if module.endswith("embed_tokens"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 PREFIX = "chatdoctor."
 DVC = f"{PREFIX}dvc."  # then a path, whose value is its hash in dvc.lock

@@ -1,31 +1,30 @@
-"""Every llama.cpp binary and flag: where the build lies, converting, quantising, measuring, serving."""
+"""Every llama.cpp tool and its flags: where the build lies, converting, quantising, measuring.
+
+A server, which goes on running, is `llama_server`'s.
+"""
 
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from gguf import GGUFReader
 
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, replacing
-from stages.lib.space import require_disk
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, replacing
+from stages.lib.core.resources import require_disk
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PIN = ROOT / "llama.cpp" / "pin.json"
 CHUNK = 512  # tokens that llama-imatrix reads at a time
 ATTEMPTS = 5  # llama-perplexity logs from a thread of its own, which its end may cut off on a busy machine
-START = 600  # seconds that llama-server may take to load a model
 FULL = 1 << 20  # bytes: a disk on which a tool could not write has fewer free
+UNWEIGHED = ("q8_0",)  # so fine that the quantizer asks no importance matrix
 
 
 def home() -> Path:
@@ -36,8 +35,8 @@ def home() -> Path:
     named = os.environ.get("LLAMA_CPP_DIR")
     folder = Path(named) if named else Path(os.environ.get("DVC_ROOT", ROOT)) / "llama.cpp" / "build"
     if not (folder / "bin" / "llama-quantize").is_file():
-        mend = "point LLAMA_CPP_DIR at a build" if named else "build it with `make llama.cpp`"
-        raise UserError(f"{folder}: no llama.cpp build there; {mend}")
+        fix = "point LLAMA_CPP_DIR at a build" if named else "build it with `make llama.cpp`"
+        raise UserError(f"{folder}: no llama.cpp build there; {fix}")
     return folder
 
 
@@ -62,11 +61,11 @@ def convert_adapter(base: Path, adapter: Path, target: Path, metadata: dict[str,
     _convert("convert_lora_to_gguf.py", ["--base", base, adapter], target, metadata)
 
 
-def _convert(script: str, arguments: list[object], target: Path, metadata: dict[str, str]) -> None:
-    command = [sys.executable, ROOT / "llama.cpp" / "convert.py", home(), json.dumps(metadata), script]
+def _convert(script: str, arguments: Sequence[object], target: Path, metadata: dict[str, str]) -> None:
+    command = [sys.executable, ROOT / "llama.cpp" / "convert.py", home(), json.dumps(metadata), script, *arguments]
     with replacing(target) as temporary:
-        command += [*arguments, "--outtype", "f16", "--outfile", temporary]
-        _run(command, f"converting to {target}", writes=temporary)
+        output = ["--outtype", "f16", "--outfile", temporary]
+        _run([*command, *output], f"converting to {target}", writes=temporary)
 
 
 def imatrix(source: Path, text: str, target: Path, chunks: int) -> None:
@@ -96,8 +95,10 @@ def quantize(source: Path, target: Path, kind: str, importance: Path | None = No
     """
     if not source.is_file():
         raise UserError(f"{source}: no such file; build it with `dvc repro convert`")
-    tool, weighed = home() / "bin" / "llama-quantize", ["--imatrix", importance.name] if importance else []
-    what, cwd = f"quantising {source} to {kind}", importance.parent if importance else None
+    tool = home() / "bin" / "llama-quantize"
+    weighed = ["--imatrix", importance.name] if importance else []
+    cwd = importance.parent if importance else None  # its name is written into the file, and no path of this machine
+    what = f"quantising {source} to {kind}"
     with replacing(target) as temporary:
         arguments = [*weighed, source.absolute(), temporary.absolute(), kind.upper()]
         planned = _run([tool, "--dry-run", *arguments], what, cwd)
@@ -107,49 +108,26 @@ def quantize(source: Path, target: Path, kind: str, importance: Path | None = No
 
 
 def perplexity(source: Path, text: str, context: int, chunks: int) -> float:
-    """llama-perplexity's own figure of a text, in at most `chunks` chunks of `context` tokens."""
+    """llama-perplexity's own figure of a text, in at most `chunks` chunks of `context` tokens.
+
+    Raises UserError with its last lines where it gives none.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_text(text, encoding="utf-8")
         command = [home() / "bin" / "llama-perplexity", "-m", source, "-f", path, "-c", context, "-b", context]
         command += ["--chunks", chunks]
         for _ in range(ATTEMPTS):
-            said = _run(command, f"measuring the perplexity of {source}")
-            if found := re.search(r"Final estimate: PPL = ([\d.]+)", said):
-                return float(found[1])
-    raise UserError(f"{source}: llama-perplexity gave no estimate in {ATTEMPTS} attempts: {_tail(said)}")
+            printed = _run(command, f"measuring the perplexity of {source}")
+            if estimate := re.search(r"Final estimate: PPL = ([\d.]+)", printed):
+                return float(estimate[1])
+    raise UserError(f"{source}: llama-perplexity gave no estimate in {ATTEMPTS} attempts: {last_lines(printed)}")
 
 
-@contextmanager
-def server(source: Path, context: int) -> Iterator[str]:
-    """The address of a llama-server that has a GGUF loaded, on a free port of this machine alone.
-
-    Raises UserError where it ends before it is ready.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [home() / "bin" / "llama-server", "-m", source, "-c", context, "--host", "127.0.0.1", "--port", port]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([*map(str, command), "--jinja"], stdout=said, stderr=said)
-        try:
-            _wait(process, f"http://127.0.0.1:{port}", source, said)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen, address: str, source: Path, said) -> None:
-    end = time.monotonic() + START
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except OSError:  # not listening yet, or still loading
-            time.sleep(0.1)
-    said.seek(0)
-    raise UserError(f"{source}: llama-server did not start: {_tail(said.read())}")
+def server_command(source: Path, context: int, host: str, port: int) -> list[str]:
+    """What starts a llama-server that has a GGUF loaded and renders prompts by its own template."""
+    command = [home() / "bin" / "llama-server", "-m", source, "-c", context, "--host", host, "--port", port, "--jinja"]
+    return list(map(str, command))
 
 
 def library_path() -> Path:
@@ -157,13 +135,13 @@ def library_path() -> Path:
     return home() / "bin"
 
 
-def _run(command: list[object], what: str, cwd: Path | None = None, writes: Path | None = None) -> str:
+def _run(command: Sequence[object], what: str, cwd: Path | None = None, writes: Path | None = None) -> str:
     """Run a tool, which may write a file, and return what it printed, which is shown only where it fails."""
     done = subprocess.run(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", cwd=cwd
     )
     if done.returncode:
-        raise _failure(what, f"exit status {done.returncode}: {_tail(done.stdout)}", writes)
+        raise _failure(what, f"exit status {done.returncode}: {last_lines(done.stdout)}", writes)
     return done.stdout
 
 
@@ -174,5 +152,6 @@ def _failure(what: str, reason: str, writes: Path | None) -> UserError:
     return UserError(f"{what} failed: {reason}")
 
 
-def _tail(text: str) -> str:
+def last_lines(text: str) -> str:
+    """The last three lines of what a tool printed, as one."""
     return " / ".join(line.strip() for line in text.strip().splitlines()[-3:])

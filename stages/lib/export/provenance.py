@@ -4,43 +4,63 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
-from stages.lib.data_schema import Data
-from stages.lib.files import read_json
-from stages.lib.gguf_keys import PREFIX
-from stages.lib.schema import Model, Template
-from stages.lib.tensors import BASE
-from stages.lib.train_schema import Train
+from stages.lib.core.files import read_json
+from stages.lib.export.gguf_keys import PREFIX
+from stages.lib.model.weights import BASE
+from stages.lib.settings.data import Data
+from stages.lib.settings.model import Model
+from stages.lib.settings.template import Template
+from stages.lib.settings.train import Train
 
 NOTICE = "Research material, not a medical device: it gives no medical advice."
 
 
-def metadata(
-    data: Data, model: Model, template: Template, train: Train, seed: int, llama_cpp: str, folders: list[Path]
-) -> dict[str, str]:
-    """Keys and values for the GGUF of a model that was made from `folders` with these settings.
+class Settings(NamedTuple):
+    """The sections of params.yaml that decide what a model becomes."""
 
-    `folders` are what DVC tracks: data/raw (whose sources.json lists the datasets), data/prepared (the split),
-    models/adapter (whose base.json has the base's hash) and models/merged.
-    """
-    raw, adapter = folders[0], folders[2]
+    data: Data
+    model: Model
+    template: Template
+    train: Train
+    seed: int
+
+
+class Ancestors(NamedTuple):
+    """What DVC tracks and a GGUF is made from."""
+
+    raw: Path  # whose sources.json lists the datasets
+    prepared: Path  # the split
+    adapter: Path  # whose base.json has the base's hash
+    merged: Path
+
+
+def metadata(settings: Settings, ancestors: Ancestors, llama_cpp: str) -> dict[str, str]:
+    """Keys and values for the GGUF of a model that was made from `ancestors` with these settings by a `llama_cpp`."""
     keys = {"notice": NOTICE, "llama_cpp": llama_cpp}
-    for source in read_json(raw / "sources.json"):
+    for source in read_json(ancestors.raw / "sources.json"):
         name = f"dataset.{source['name']}"
         keys[f"{name}.sha256"] = source["sha256"]
         if source["kind"] != "file":  # the path of one's own file says nothing to others
             keys[f"{name}.source"] = " ".join(filter(None, (source["repo"], source["revision"], source["path"])))
         keys[f"{name}.licence"] = source["licence"]
+    model = settings.model
     keys["base.name"] = model.name
     keys["base.source"] = f"{model.hub.repo} {model.hub.revision}" if model.hub else "trained from scratch"
-    if (adapter / BASE).is_file():
-        keys["base.sha256"] = read_json(adapter / BASE)["sha256"]
-    settings = {"prepare": asdict(data.prepare), "model": asdict(model), "template": asdict(template), "seed": seed}
-    settings["train"] = {key: value for key, value in asdict(train).items() if key != "launch"}  # where, not what
-    text = json.dumps(settings, sort_keys=True)
-    keys["config.sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    keys |= {f"dvc.{folder.as_posix()}": dvc_md5(folder) for folder in folders}
+    if (ancestors.adapter / BASE).is_file():
+        keys["base.sha256"] = read_json(ancestors.adapter / BASE)["sha256"]
+    keys["config.sha256"] = config_sha256(settings)
+    keys |= {f"dvc.{folder.as_posix()}": dvc_md5(folder) for folder in ancestors}
     return {"general.license": model.licence} | {PREFIX + key: value for key, value in keys.items()}
+
+
+def config_sha256(settings: Settings) -> str:
+    """SHA-256 of the settings that decide the model; where it was trained, `train.launch`, is not among them."""
+    chosen = {"prepare": asdict(settings.data.prepare)}
+    chosen |= {"model": asdict(settings.model), "template": asdict(settings.template), "seed": settings.seed}
+    chosen["train"] = {key: value for key, value in asdict(settings.train).items() if key != "launch"}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
 def dvc_md5(path: Path) -> str:

@@ -2,11 +2,12 @@
 
 import re
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 IGNORED = -100  # the label that the loss skips
 # Contents are put into the rendered template as numbered placeholders of two private-use characters.
@@ -24,7 +25,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> list
 
 def rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict], answering: bool = False) -> str:
     """A conversation as text, markers and all; with `answering`, up to where the assistant speaks next."""
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering)
+    return cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering))
 
 
 def content_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -48,7 +49,7 @@ def training_examples(
     spans come from the tokens' positions, never from a search in the text. Raises UserError where the
     template puts another token than `end_token` behind an answer, or where nothing is left to learn.
     """
-    end = tokenizer.convert_tokens_to_ids(end_token)
+    end = cast(int, tokenizer.convert_tokens_to_ids(end_token))
     contents = iter(contents_ids(tokenizer, [m["content"] for messages in conversations for m in messages]))
     examples = []
     for messages in conversations:

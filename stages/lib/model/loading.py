@@ -1,6 +1,7 @@
 """Every from_pretrained: tokenizers and models from a folder of this repository."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -11,7 +12,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -21,20 +25,30 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa", quantization: str = "none"
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
+    quantization: str = "none",
+    kind: type[AutoModelForCausalLM] | type[PreTrainedModel] = AutoModelForCausalLM,
 ) -> PreTrainedModel:
     """The causal language model of a folder, in eval mode, without a key-value cache by default.
 
-    The cache is off because packed rows are kept apart by their position_ids only where it is
-    (transformers 5.23: otherwise documents attend to each other without a word). `quantization` is none,
+    The cache is off because packed documents are kept apart by their position_ids only where it is
+    (transformers 5.23: otherwise documents attend to each other silently). `quantization` is none,
     8bit (Dettmers et al. 2022, arXiv:2208.07339) or 4bit (nf4, its constants quantised too: Dettmers et al.
-    2023, arXiv:2305.14314); embedding, norms and output matrix keep `dtype`.
+    2023, arXiv:2305.14314); embedding, norms and output matrix keep `dtype`. `kind` is the class that it
+    becomes: by default the one that its config.json names.
     """
     _require(folder)
-    nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
-    quantized = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True} | nf4}.get(quantization)
+    nf4: dict[str, Any] = {
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype,
+    }
+    methods: dict[str, dict[str, Any]] = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True} | nf4}
+    quantized = methods.get(quantization)
     device = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}  # where it is quantised
-    model = AutoModelForCausalLM.from_pretrained(
+    model = kind.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation=attention,
@@ -45,7 +59,7 @@ def load_model(
     return model.eval()
 
 
-def load_tuned(base: Path, adapter: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def load_tuned(base: Path, adapter: Path, dtype: torch.dtype = torch.float32) -> "PreTrainedModel | PeftModel":
     """The base with its adapter laid over it; where the whole model was trained, that model."""
     if not (adapter / "adapter_config.json").is_file():
         return load_model(adapter, dtype)

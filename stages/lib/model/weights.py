@@ -16,14 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from stages.lib.errors import UserError
-from stages.lib.files import read_json, sha256
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, sha256
 
 TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 BASE = "base.json"  # in a trained folder: the digest of the base that it belongs to
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-MEND = "fetch the folder again (`dvc pull`, or `dvc repro` of the stage that makes it)"
+FIX = "fetch the folder again (`dvc pull`, or `dvc repro` of the stage that makes it)"
 
 
 class Stored(NamedTuple):
@@ -44,7 +44,7 @@ def shards_of(folder: Path) -> list[Path]:
         shards = [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
         for shard in shards:
             if not shard.is_file():
-                raise UserError(f"{shard}: no such file, but {INDEX} names it; {MEND}")
+                raise UserError(f"{shard}: no such file, but {INDEX} names it; {FIX}")
         return shards
     shards = sorted(folder.glob("*.safetensors"))
     if pickles := [path.name for path in folder.glob("*") if path.suffix in PICKLES and not shards]:
@@ -59,13 +59,13 @@ def shards_of(folder: Path) -> list[Path]:
 
 def stored_in(folder: Path) -> dict[str, Stored]:
     """Every tensor of a folder's files by name, in the files' order; only headers are read."""
-    found: dict[str, Stored] = {}
+    tensors: dict[str, Stored] = {}
     for shard in shards_of(folder):
         for name, stored in header(shard).items():
-            if name in found:
-                raise UserError(f"{shard}: {name} is in {found[name].path.name} too; {MEND}")
-            found[name] = stored
-    return found
+            if name in tensors:
+                raise UserError(f"{shard}: {name} is in {tensors[name].path.name} too; {FIX}")
+            tensors[name] = stored
+    return tensors
 
 
 def header(path: Path) -> dict[str, Stored]:
@@ -78,11 +78,11 @@ def header(path: Path) -> dict[str, Stored]:
         except ValueError:
             listed = None
     if not isinstance(listed, dict):
-        raise UserError(f"{path}: cut off or no safetensors file: {size} bytes; {MEND}")
+        raise UserError(f"{path}: cut off or no safetensors file: {size} bytes; {FIX}")
     listed.pop("__metadata__", None)
     end = 8 + length + max((entry["data_offsets"][1] for entry in listed.values()), default=0)
     if size != end:
-        raise UserError(f"{path}: {size} bytes, expected {end}: it was cut off or altered; {MEND}")
+        raise UserError(f"{path}: {size} bytes, expected {end}: it was cut off or altered; {FIX}")
     for name, entry in listed.items():
         if entry["dtype"] not in TYPES:
             raise UserError(f"{path}: {name} is {entry['dtype']}, expected {', '.join(TYPES)}: unquantised weights")
@@ -105,14 +105,15 @@ def read(stored: Stored, first: int = 0, last: int | None = None) -> torch.Tenso
         while at < len(view) and (count := file.readinto(view[at:])):
             at += count
     if at < len(view):
-        raise UserError(f"{stored.path}: it ended while it was read; {MEND}")
+        raise UserError(f"{stored.path}: it ended while it was read; {FIX}")
     return tensor
 
 
 @contextmanager
 def writing(path: Path, shapes: dict[str, tuple[int, ...]]) -> Iterator[BinaryIO]:
     """A float16 safetensors file; its tensors' rows are then written one after the other, in the order of `shapes`."""
-    listed, at = {"__metadata__": {"format": "pt"}}, 0
+    listed: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    at = 0
     for name, shape in shapes.items():
         end = at + 2 * prod(shape)
         listed[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, end]}

@@ -2,151 +2,204 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from stages.lib.drawing import COLOUR, GREY, INK, SECOND, as_svg
-from stages.lib.figures import MEASURES, MISSING, WAYS, heading, size, value
-from stages.lib.medqa import LETTERS
-from stages.lib.tables import CHOICES
+from stages.lib.data.medqa import LETTERS
+from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES
+from stages.lib.rendering.svg import COLOUR, GREY, INK, SECOND, as_svg
+from stages.lib.reporting.formatting import MISSING, heading, size, value
+from stages.lib.reporting.tables import CHOICES
+from stages.lib.settings.models import BASE, F16, IN_TRANSFORMERS
 
+GUESSING = 25  # % right of one who guesses
+COLUMNS = 4  # of panels in a file, at most
 Panel = Callable[[plt.Axes], None]
-Picture = tuple[float, float, list[Panel]]  # inches across and down of one panel, the panels
 
 
-def pictures(
-    evaluations: dict[str, dict], verifications: dict[str, dict], sizes: dict[str, int], shown: list[str]
-) -> dict[str, Picture]:
-    """Every picture; `shown` are the models where there is no room for all. A panel is no wider than a phone shows."""
-    some, count = [evaluations[name] for name in shown], len(evaluations)
-    quants = partial(size_and_quality, verifications=verifications, sizes=sizes)
+class Picture(NamedTuple):
+    """Panels of one size, in inches; a panel is no wider than a phone shows."""
+
+    width: float
+    height: float
+    panels: list[Panel]
+
+    def each(self) -> list[str]:
+        """Each panel as an SVG of its own."""
+        return [self._drawn([panel]) for panel in self.panels]
+
+    def together(self) -> str:
+        """All panels as one SVG, side by side."""
+        return self._drawn(self.panels)
+
+    def _drawn(self, panels: list[Panel]) -> str:
+        columns = min(COLUMNS, len(panels))
+        rows = -(-len(panels) // columns)
+        inches = (columns * self.width, rows * self.height)
+        figure, grid = plt.subplots(rows, columns, figsize=inches, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            panel(axes)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        return as_svg(figure)
+
+
+def pictures(scores: dict[str, dict], verifications: dict[str, dict], shown: list[str]) -> dict[str, Picture]:
+    """Every picture by name; `shown` are the models where there is no room for all."""
+    some = [scores[name] for name in shown]
+    count = len(scores)
     return {
-        "models": (
-            3.7,
-            0.26 * count + 0.85,
-            [partial(intervals, evaluations=evaluations, measure=m) for m in MEASURES],
+        "models": Picture(
+            3.7, 0.26 * count + 0.85, [partial(intervals, scores=scores, measure=name) for name in MEASURES]
         ),
-        "steps": (3.7, 0.4 * count + 1.0, [partial(by_step, evaluations=evaluations, way=way) for way in WAYS]),
-        "calibration": (4.2, 4.0, [partial(calibration, evaluations=some)]),
-        "letters": (3.7, 2.6, [partial(letters, evaluations=some, way=way) for way in CHOICES]),
-        "quants": (4.0, 3.2, [partial(quants, measure=m) for m in ("perplexity_ratio", "kl_mean")]),
+        "steps": Picture(
+            3.7, 0.4 * count + 1.0, [partial(by_step, scores=scores, measure=name) for name in EXAM_MEASURES]
+        ),
+        "calibration": Picture(4.2, 4.0, [partial(calibration, scores=some)]),
+        "letters": Picture(3.7, 2.6, [partial(letters, scores=some, way=way) for way in CHOICES]),
+        "quants": Picture(
+            4.0,
+            3.2,
+            [
+                partial(perplexity_by_size, verifications=verifications),
+                partial(divergence_by_size, verifications=verifications),
+            ],
+        ),
     }
 
 
-def drawn(width: float, height: float, panel: Panel) -> str:
-    """One panel as SVG."""
-    figure, axes = plt.subplots(figsize=(width, height))
-    panel(axes)
-    return as_svg(figure)
-
-
-def intervals(axes: plt.Axes, evaluations: dict[str, dict], measure: str) -> None:
+def intervals(axes: plt.Axes, scores: dict[str, dict], measure: str) -> None:
     """One measure of every model: a dot, its 95 % interval, its figure."""
-    known = {name: e for name, e in evaluations.items() if measure in e}
+    known = {name: score for name, score in scores.items() if measure in score}
     scale = 100 if MEASURES[measure].percent else 1
-    for y, (name, e) in enumerate(evaluations.items()):
+    for y, (name, score) in enumerate(scores.items()):
         axes.annotate(
-            value(measure, e), (1.02, y), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
+            value(measure, score), (1.02, y), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
         )
         if name in known:
-            ends = [scale * e.get(f"{measure}_{end}", e[measure]) for end in ("low", "high")]
+            ends = [scale * score.get(f"{measure}_{end}", score[measure]) for end in ("low", "high")]
             axes.plot(ends, (y, y), color=_colour(name), linewidth=2.2, solid_capstyle="butt")
-            axes.plot(scale * e[measure], y, "o", color=_colour(name), markersize=6)
-    if measure in WAYS:
+            axes.plot(scale * score[measure], y, "o", color=_colour(name), markersize=6)
+    if measure in EXAM_MEASURES:
         _guess(axes)
-    _names(axes, list(evaluations))
+    _names(axes, list(scores))
     axes.set_title(heading(measure), loc="left", size=10, weight="bold")
 
 
-def by_step(axes: plt.Axes, evaluations: dict[str, dict], way: str) -> None:
+def by_step(axes: plt.Axes, scores: dict[str, dict], measure: str) -> None:
     """MedQA of every model, a dot and its 95 % interval for each step of the exam."""
-    names = list(dict.fromkeys(step for e in evaluations.values() for step in e.get("by_step", {})))
+    names = list(dict.fromkeys(step for score in scores.values() for step in score.get("by_step", {})))
     for i, step in enumerate(names):
         colour, mark = ((COLOUR, "o"), (SECOND, "s"), (GREY, "D"))[i % 3]
         axes.plot([], [], mark, color=colour, markersize=5, label=step)
-        for y, e in enumerate(evaluations.values()):
-            found, place = e.get("by_step", {}).get(step, {}), y + 0.24 * (i - (len(names) - 1) / 2)
-            if way in found:
-                ends = [100 * found.get(f"{way}_{end}", found[way]) for end in ("low", "high")]
+        for y, score in enumerate(scores.values()):
+            found = score.get("by_step", {}).get(step, {})
+            place = y + 0.24 * (i - (len(names) - 1) / 2)
+            if measure in found:
+                ends = [100 * found.get(f"{measure}_{end}", found[measure]) for end in ("low", "high")]
                 axes.plot(ends, (place, place), color=colour, linewidth=2.2, solid_capstyle="butt")
-                axes.plot(100 * found[way], place, mark, color=colour, markersize=5)
+                axes.plot(100 * found[measure], place, mark, color=colour, markersize=5)
             else:
-                axes.annotate(MISSING, (25, place), (4, 0), textcoords="offset points", va="center", size=8)
+                axes.annotate(MISSING, (GUESSING, place), (4, 0), textcoords="offset points", va="center", size=8)
     _guess(axes)
     if names:
         axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1))
-    _names(axes, list(evaluations))
-    axes.set_xlabel(f"{heading(way)} (%)")
+    _names(axes, list(scores))
+    axes.set_xlabel(f"{heading(measure)} (%)")
 
 
-def calibration(axes: plt.Axes, evaluations: list[dict]) -> None:
-    """How often the chosen letter is right, against the probability that it was given; larger dots, more questions."""
+def calibration(axes: plt.Axes, scores: list[dict]) -> None:
+    """Accuracy of the chosen letter against the probability that it was given; larger dots, more questions."""
     axes.plot((0, 1), (0, 1), color=INK, linewidth=0.8, linestyle=":")
-    for e in evaluations:
-        bins = e.get("calibration", [])
+    for score in scores:
+        bins = score.get("calibration", [])
         most = max((one["questions"] for one in bins), default=1)
-        points = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
-        label = f"{e['name']} (error {e['calibration_error']:.3f})" if bins else f"{e['name']} ({MISSING})"
-        axes.plot(*points, color=_colour(e["name"]), linewidth=1.2, label=label)
+        points = ([one["confidence"] for one in bins], [one["accuracy"] for one in bins])
+        label = f"{score['name']} (error {score['calibration_error']:.3f})" if bins else f"{score['name']} ({MISSING})"
+        axes.plot(*points, color=_colour(score["name"]), linewidth=1.2, label=label)
         areas = [10 + 90 * one["questions"] / most for one in bins]
-        axes.scatter(*points, s=areas, color=_colour(e["name"]), linewidths=0)
-    axes.set(
-        aspect="equal",
-        xlim=(0, 1),
-        ylim=(0, 1),
-        xlabel="probability of the chosen letter",
-        ylabel="share of these right",
-    )
+        axes.scatter(*points, s=areas, color=_colour(score["name"]), linewidths=0)
+    axes.set(aspect="equal", xlim=(0, 1), ylim=(0, 1), xlabel="probability of the chosen letter", ylabel="accuracy")
     axes.legend(frameon=False, loc="upper left")
 
 
-def letters(axes: plt.Axes, evaluations: list[dict], way: str) -> None:
-    """How often each letter is chosen, in percent; a tick where it is right that often."""
-    right = next((e["right"] for e in evaluations if "right" in e), {})
-    for y, letter in enumerate(LETTERS):
-        if right:
-            place = 100 * right.get(letter, 0) / sum(right.values())
-            axes.plot((place, place), (y - 0.36, y + 0.36), color=INK, linewidth=1.6, label="" if y else "right")
-        for i, e in enumerate(evaluations):
-            counts, place = e.get("chosen", {}).get(way), y + 0.22 * (i - (len(evaluations) - 1) / 2)
-            part = 100 * counts.get(letter, 0) / e["questions"] if counts else 0
-            label = "" if y else e["name"] if counts else f"{e['name']} ({MISSING})"
-            axes.plot((0, part), (place, place), color=_colour(e["name"]), linewidth=1)
-            axes.plot(part, place, "o", color=_colour(e["name"]), markersize=5, label=label)
-    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
-    axes.legend(frameon=False, ncols=4, handlelength=1, columnspacing=1, handletextpad=0.4, **above)
+def letters(axes: plt.Axes, scores: list[dict], way: str) -> None:
+    """How often each letter is chosen, in percent; a tick where it is correct that often."""
+    places = np.arange(len(LETTERS))
+    correct = next((score["correct"] for score in scores if "correct" in score), None)
+    if correct:
+        axes.vlines(
+            _percent(correct, sum(correct.values())), places - 0.36, places + 0.36, INK, linewidth=1.6, label="correct"
+        )
+    for i, score in enumerate(scores):
+        chosen = score.get("chosen", {}).get(way)
+        label = score["name"] if chosen else f"{score['name']} ({MISSING})"
+        lines = places + 0.22 * (i - (len(scores) - 1) / 2)
+        shares = _percent(chosen or {}, score["questions"])
+        axes.hlines(lines, 0, shares, _colour(score["name"]), linewidth=1)
+        axes.plot(shares, lines, "o", color=_colour(score["name"]), markersize=5, label=label)
+    tight = {"handlelength": 1, "columnspacing": 1, "handletextpad": 0.4}
+    axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1), **tight)
     axes.set_xlim(left=0)
     _names(axes, list(LETTERS))
     axes.set_xlabel(f"chosen {CHOICES[way]} (%)")
 
 
-def size_and_quality(axes: plt.Axes, verifications: dict[str, dict], sizes: dict[str, int], measure: str) -> None:
-    """Size of each quantised GGUF against what it lost: nearer to the lower left is the one to take.
+def perplexity_by_size(axes: plt.Axes, verifications: dict[str, dict]) -> None:
+    """What each quantised GGUF lost in perplexity, with its 95 % interval, against its size; f16 as a line."""
+    points = _by_size(verifications)
+    for x, verified in points.values():
+        error = 1.96 * verified["perplexity_ratio_stderr"]
+        axes.errorbar(x, verified["perplexity_ratio"], error, color=SECOND, capsize=3, linewidth=1.2)
+    _name_points(axes, {name: (x, verified["perplexity_ratio"]) for name, (x, verified) in points.items()})
+    axes.axhline(1, color=COLOUR, linewidth=1, linestyle="--", label=f"f16, {size(verifications[F16]['bytes'])}")
+    axes.legend(frameon=False, loc="upper right")
+    axes.set_title("perplexity over f16's ↓", loc="left", size=10, weight="bold")
+    axes.yaxis.set_major_formatter("{x:.3f}")
+    _size_axis(axes, verifications)
 
-    `perplexity_ratio` has its 95 % interval, and f16 as a line; `kl_mean` is on a log scale.
-    """
-    unit, name = (1e9, "GB") if sizes["f16"] >= 1e9 else (1e6, "MB")
-    smallest_first = sorted(verifications, key=lambda kind: sizes[kind])
-    kinds = {kind: (sizes[kind] / unit, verifications[kind]) for kind in smallest_first if kind != "f16"}
-    for i, (kind, (x, v)) in enumerate(kinds.items()):
-        if measure == "perplexity_ratio":
-            axes.errorbar(x, v[measure], 1.96 * v["perplexity_ratio_stderr"], color=SECOND, capsize=3, linewidth=1.2)
-        axes.plot(x, v[measure], "o", color=SECOND, markersize=7)
-        # Aslant and on both sides in turn, so that types of nearly one size do not write over each other.
+
+def divergence_by_size(axes: plt.Axes, verifications: dict[str, dict]) -> None:
+    """How far each quantised GGUF diverges from f16, on a log scale, against its size."""
+    points = _by_size(verifications)
+    _name_points(axes, {name: (x, verified["kl_mean"]) for name, (x, verified) in points.items()})
+    axes.set_yscale("log")
+    axes.set_title("KL divergence from f16 (nats) ↓", loc="left", size=10, weight="bold")
+    _size_axis(axes, verifications)
+
+
+def _unit(verifications: dict[str, dict]) -> tuple[float, str]:
+    return (1e9, "GB") if verifications[F16]["bytes"] >= 1e9 else (1e6, "MB")
+
+
+def _by_size(verifications: dict[str, dict]) -> dict[str, tuple[float, dict]]:
+    """The quantised GGUFs, the smallest first: size on the axis, what was verified."""
+    unit, _ = _unit(verifications)
+    quantized = {name: verified for name, verified in verifications.items() if name != F16}
+    smallest_first = sorted(quantized, key=lambda name: quantized[name]["bytes"])
+    return {name: (quantized[name]["bytes"] / unit, quantized[name]) for name in smallest_first}
+
+
+def _name_points(axes: plt.Axes, points: dict[str, tuple[float, float]]) -> None:
+    """A dot and its name each, aslant and on both sides in turn, so that names of nearly one size stay apart."""
+    for i, (name, point) in enumerate(points.items()):
+        axes.plot(*point, "o", color=SECOND, markersize=7)
         side = {"ha": "right", "va": "top", "xytext": (-3, -3)} if i % 2 else {"xytext": (3, 3)}
-        axes.annotate(kind, (x, v[measure]), textcoords="offset points", rotation=45, rotation_mode="anchor", **side)
-    if measure == "kl_mean":
-        axes.set_yscale("log")
-        axes.set_title("divergence from f16 (nats) ↓", loc="left", size=10, weight="bold")
-    else:
-        axes.axhline(1, color=COLOUR, linewidth=1, linestyle="--", label=f"f16, {size(sizes['f16'])}")
-        axes.legend(frameon=False, loc="upper right")
-        axes.set_title("perplexity over f16's ↓", loc="left", size=10, weight="bold")
-        axes.yaxis.set_major_formatter("{x:.3f}")
+        axes.annotate(name, point, textcoords="offset points", rotation=45, rotation_mode="anchor", **side)
+
+
+def _size_axis(axes: plt.Axes, verifications: dict[str, dict]) -> None:
     axes.margins(y=0.3)
-    axes.set_xlim(0, 1.25 * max(x for x, _ in kinds.values()))
-    axes.set_xlabel(f"size of the file ({name}) ↓")
+    axes.set_xlim(0, 1.25 * max(x for x, _ in _by_size(verifications).values()))
+    axes.set_xlabel(f"size of the file ({_unit(verifications)[1]}) ↓")
+
+
+def _percent(counts: dict[str, int], total: int) -> list[float]:
+    """The share of each letter."""
+    return [100 * counts.get(letter, 0) / total for letter in LETTERS]
 
 
 def _names(axes: plt.Axes, names: list[str]) -> None:
@@ -158,8 +211,10 @@ def _names(axes: plt.Axes, names: list[str]) -> None:
 
 
 def _guess(axes: plt.Axes) -> None:
-    axes.axvline(25, color=INK, linewidth=0.8, linestyle=":")
+    axes.axvline(GUESSING, color=INK, linewidth=0.8, linestyle=":")
 
 
 def _colour(name: str) -> str:
-    return {"base": GREY, "adapter": COLOUR, "tuned": COLOUR, "f16": COLOUR}.get(name, SECOND)
+    if name == BASE:
+        return GREY
+    return COLOUR if name in (*IN_TRANSFORMERS, F16) else SECOND

@@ -1,150 +1,114 @@
-"""results.md, and what it shares with the page: the tables, how to read them, what may be said in one sentence."""
+"""What the report says, in results.md, on the page and in the model's card alike."""
 
 from typing import NamedTuple
 
-from stages.lib import claims
-from stages.lib.data_schema import Data
-from stages.lib.decontaminate import OVERLAP
-from stages.lib.figures import MEASURES, listed
-from stages.lib.notes import NOT_A_DEVICE, NOTES, SYNTHETIC, TITLES
-from stages.lib.schema import Model
-from stages.lib.tables import (
-    Table,
-    differences_table,
-    gates_table,
-    letters_table,
-    medqa_table,
-    models_table,
-    safety_table,
-    shuffled_table,
-    steps_table,
-    verification_table,
-)
-from stages.lib.train_schema import Train
+from stages.lib.evaluation.metrics.measures import MEASURES
+from stages.lib.rendering.prose import listed
+from stages.lib.reporting import published, tables
+from stages.lib.reporting.gates import Gate
+from stages.lib.reporting.results import Results, RunSettings
+from stages.lib.reporting.tables import Table
+from stages.lib.settings.models import BASE, F16, TUNED
+
+TEST_SETS = {"medqa_test": "MedQA test questions", "test": "test dialogues"}
+Comparison = dict[str, dict]  # by measure: difference, low, high, p, verdict
 
 
 class Findings(NamedTuple):
-    """What the report says, in results.md, on the page and in the model's card alike."""
+    """All that may be said of a run."""
 
-    what: dict[str, str]  # was run
+    run: dict[str, str]  # what was run
     synthetic: bool
     clean: bool  # no test record was seen in training
     contamination: str  # the line that says so
     sentences: list[str]
     tables: dict[str, Table]
     checks: list[str]  # of the float16 GGUF
+    comparisons: dict[str, Comparison]
+    gates: list[Gate]
 
 
-def what_was_run(
-    data: str, model: Model, template: str, train: Train, types: list[str], seed: int, tokens: dict, trained: dict
-) -> dict[str, str]:
-    """Configuration and size of the run; no date and no machine, so that the same run reads the same."""
-    source = f"{model.hub.repo} @ {model.hub.revision}" if model.hub else "trained from scratch"
-    rank = "" if train.method == "full" else f", r={train.lora.r}"
-    held = "" if train.quantization == "none" else f" on a base held in {train.quantization}"
-    rows, steps = tokens["train"], f"{trained['steps']:,} steps, validation loss {trained['eval_loss']:.3f}"
-    return {
-        "data": data,
-        "model": f"{model.name} ({source})",
-        "template": template,
-        "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epochs, "
-        f"learning rate {train.learning_rate:g}",
-        "trained on": f"{rows['dialogues']:,} dialogues, {rows['trained_tokens']:,} tokens of answers; {steps}",
-        "quant types": ", ".join(types),
-        "seed": str(seed),
-    }
-
-
-def measured_on(evaluations: dict[str, dict]) -> dict[str, str]:
-    """How much was measured, and the signatures of BLEU and chrF; the same for every model."""
-    e = next(iter(evaluations.values()))
-    return {
-        "measured on": f"{e['dialogues']:,} test dialogues ({e['answer_tokens']:,} tokens of answers), "
-        f"{e['answers']:,} greedy answers, {e['questions']:,} MedQA questions",
-        "BLEU": f"`{e['bleu_signature']}`",
-        "chrF": f"`{e['chrf_signature']}`",
-    }
-
-
-def contamination(overlap: dict[str, int], rows: dict[str, int]) -> tuple[bool, str]:
-    """Whether no test record shares OVERLAP words in a row with a training text, and the line that says so."""
-    names = {"medqa_test": "MedQA test questions", "test": "test dialogues"}
-    counts = listed([f"{count} of {rows[name]:,} {names.get(name, name)}" for name, count in overlap.items()])
-    shares = f"{counts} share {OVERLAP} words in a row with a training or validation text"
-    clean = not any(overlap.values())
-    return (
-        clean,
-        f"No contamination found: {shares}." if clean else f"CONTAMINATED: {shares}; their scores are worth nothing.",
+def find(settings: RunSettings, results: Results, comparisons: dict[str, Comparison], gates: list[Gate]) -> Findings:
+    """Put everything that was measured into words and tables."""
+    scores, verifications = results.scores, results.verifications
+    clean, contamination = contamination_line(results.data)
+    quantized = [pair for pair in comparisons if pair.split(" ")[0] not in (TUNED, F16)]
+    told = [f"{TUNED} against {BASE}", *quantized]
+    return Findings(
+        run=run_lines(settings, results) | measured_lines(scores),
+        synthetic=settings.data.synthetic,
+        clean=clean,
+        contamination=contamination,
+        sentences=[sentence(pair, comparisons[pair]) for pair in told],
+        tables={
+            "gates": tables.gates_table(gates),
+            "models": tables.models_table(scores),
+            "differences": tables.differences_table(comparisons),
+            "medqa": tables.medqa_table(scores),
+            "steps": tables.steps_table(scores),
+            "letters": tables.letters_table(scores),
+            "shuffled": tables.shuffled_table(scores),
+            "safety": tables.safety_table(scores),
+            "verified": tables.verification_table(verifications),
+            "claims": published.claims_table(settings.model.name, settings.data.synthetic, scores, verifications),
+        },
+        checks=[f"{check['check']}: {check['observed']}" for v in verifications.values() for check in v["checks"]],
+        comparisons=comparisons,
+        gates=gates,
     )
 
 
-def sentence(other: str, one: str, found: dict[str, dict]) -> str:
-    """What the intervals allow to be said of `other` against `one`."""
-    groups = {verdict: [] for verdict in ("better", "worse", "no difference shown")}
-    for key, shown in MEASURES.items():
-        if key in found:
-            groups[found[key]["verdict"]].append(shown.label)
-    better, worse, same = groups.values()
-    parts = [f"{verdict} in {listed(some)}" for verdict, some in (("better", better), ("worse", worse)) if some]
+def run_lines(settings: RunSettings, results: Results) -> dict[str, str]:
+    """Settings and size of the run; no date and no machine, so that the same run reads the same."""
+    model, train, training = settings.model, settings.train, results.training
+    source = f"{model.hub.repo} @ {model.hub.revision}" if model.hub else "trained from scratch"
+    rank = "" if train.method == "full" else f", r={train.lora.r}"
+    held = "" if train.quantization == "none" else f" on a base held in {train.quantization}"
+    tokens = results.tokens["train"]
+    return {
+        "data": settings.data.name,
+        "model": f"{model.name} ({source})",
+        "template": settings.template,
+        "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epochs, "
+        f"learning rate {train.learning_rate:g}",
+        "trained on": f"{tokens['dialogues']:,} dialogues, {tokens['trained_tokens']:,} tokens of answers; "
+        f"{training['steps']:,} steps, validation loss {training['eval_loss']:.3f}",
+        "quant types": ", ".join(settings.export.types),
+        "seed": str(settings.seed),
+    }
+
+
+def measured_lines(scores: dict[str, dict]) -> dict[str, str]:
+    """How much was measured, and the signatures of BLEU and chrF; the same for every model."""
+    score = next(iter(scores.values()))
+    return {
+        "measured on": f"{score['dialogues']:,} test dialogues ({score['answer_tokens']:,} tokens of answers), "
+        f"{score['answers']:,} greedy answers, {score['questions']:,} MedQA questions",
+        "BLEU": f"`{score['bleu_signature']}`",
+        "chrF": f"`{score['chrf_signature']}`",
+    }
+
+
+def contamination_line(data: dict) -> tuple[bool, str]:
+    """Whether no test record shares a run of words with a training text, and the line that says so."""
+    overlap, words = data["overlap"], data["overlap_words"]
+    counts = listed([f"{n} of {data['splits'][name]['rows']:,} {TEST_SETS[name]}" for name, n in overlap.items()])
+    shares = f"{counts} share {words} words in a row with a training or validation text"
+    if any(overlap.values()):
+        return False, f"CONTAMINATED: {shares}; their scores are worth nothing."
+    return True, f"No contamination found: {shares}."
+
+
+def sentence(pair: str, comparison: Comparison) -> str:
+    """What the intervals allow to be said of a pair, e.g. "tuned against base"."""
+    other, one = pair.split(" against ")
+    labels: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": []}
+    for key, measure in MEASURES.items():
+        if key in comparison:
+            labels[comparison[key]["verdict"]].append(measure.label)
+    same = labels.pop("no difference shown")
+    parts = [f"{verdict} in {listed(some)}" for verdict, some in labels.items() if some]
     if not parts:
         return f"Between {one} and {other} no difference is shown in any of {len(same)} measures."
     rest = f"; no difference is shown in {listed(same)}" if same else ""
     return f"Against {one}, {other} is {' and '.join(parts)}{rest}."
-
-
-def findings(
-    data: Data,
-    model: str,
-    what: dict[str, str],
-    evaluations: dict[str, dict],
-    comparisons: dict[str, dict],
-    verifications: dict[str, dict],
-    judged: list[dict],
-    counts: dict,
-    sizes: dict[str, int],
-) -> Findings:
-    """All that the report says; `counts` are metrics/data.json, `sizes` the GGUFs' bytes by type."""
-    rows = {name: split["rows"] for name, split in counts["splits"].items()}
-    clean, line = contamination(counts["overlap"], rows)
-    quantised = [pair for pair in comparisons if pair.split(" ")[0] not in ("tuned", "f16")]
-    return Findings(
-        what=what | measured_on(evaluations),
-        synthetic=data.synthetic,
-        clean=clean,
-        contamination=line,
-        sentences=[
-            sentence(*pair.split(" against "), comparisons[pair]) for pair in ("tuned against base", *quantised)
-        ],
-        tables={
-            "gates": gates_table(judged),
-            "models": models_table(evaluations),
-            "differences": differences_table(comparisons),
-            "medqa": medqa_table(evaluations),
-            "steps": steps_table(evaluations),
-            "letters": letters_table(evaluations),
-            "shuffled": shuffled_table(evaluations),
-            "safety": safety_table(evaluations),
-            "verified": verification_table(verifications, sizes),
-            "claims": claims.claims_table(model, data.synthetic, evaluations, verifications, sizes),
-        },
-        checks=[f"{c['check']}: {c['seen']}" for v in verifications.values() for c in v["checks"]],
-    )
-
-
-def results_markdown(found: Findings) -> str:
-    """results.md: what was run, what may be said of it, the tables, how to read them."""
-    lines = ["# Results", "", *([f"**{SYNTHETIC}**", ""] if found.synthetic else [])]
-    lines += [found.contamination if found.clean else f"**{found.contamination}**", ""]
-    lines += [f"- {key}: {value}" for key, value in found.what.items()]
-    lines += ["", *found.sentences]
-    for name, table in found.tables.items():
-        lines += ["", f"## {TITLES[name]}", "", *markdown(table), "", NOTES[name]]
-        if name == "verified":
-            lines += ["", "Of f16, all of this held:", "", *(f"- {line}" for line in found.checks)]
-    return "\n".join([*lines, "", NOT_A_DEVICE, ""])
-
-
-def markdown(table: Table) -> list[str]:
-    """A table's lines in Markdown."""
-    rows = (table.header, ("---",) * len(table.header), *table.rows)
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in rows]

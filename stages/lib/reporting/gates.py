@@ -1,46 +1,58 @@
-"""Quality gates: what a reader wants to know before he uses a model, each passed or failed."""
+"""Quality gates: what a reader wants to know before using a model, each passed or failed."""
 
-from stages.lib.decontaminate import OVERLAP
-from stages.lib.figures import MEASURES
-from stages.lib.schema import Gates
+from typing import NamedTuple
 
-BASE, TUNED = "base", "tuned"
-WHOLE = (BASE, "adapter", TUNED)  # not quantised
+from stages.lib.evaluation.metrics.measures import MEASURES
+from stages.lib.settings.gates import Gates
+from stages.lib.settings.models import BASE, IN_TRANSFORMERS, TUNED
+
+ROUNDING = 1e-9  # points: 2.0 of them are no more than 2.0, whatever the floats say
 
 
-def gates(
-    settings: Gates, evaluations: dict[str, dict], comparisons: dict[str, dict[str, dict]], overlap: dict[str, int]
-) -> list[dict]:
-    """Each gate as {gate, passes, seen}: tuning helped, quantising harmed little, answers end, no test was learnt.
+class Gate(NamedTuple):
+    """A condition, whether it holds, and what was observed."""
 
-    `evaluations` are metrics by model; `comparisons` have the keys "tuned against base" and "q4_K_M against tuned".
+    gate: str
+    passes: bool
+    observed: str
+
+
+def judge(settings: Gates, scores: dict[str, dict], comparisons: dict[str, dict], data: dict) -> list[Gate]:
+    """Tuning helped, quantising harmed little, answers end with EOS, no test text was learnt.
+
+    `scores` are by model; `comparisons` have the keys "tuned against base" and "q4_K_M against tuned"; `data` is
+    metrics/data.json.
     """
-    found = []
-    for measure in settings.better:
-        seen = comparisons[f"{TUNED} against {BASE}"][measure]
-        told = f"{seen['verdict']}: {seen['difference']:+.3g}, 95 % interval {seen['low']:+.3g} to {seen['high']:+.3g}"
-        helped = f"tuned is better than base in {MEASURES[measure].label}"
-        found.append(_gate(helped, seen["verdict"] == "better", told))
-    tuned = evaluations[TUNED]
-    for name in (name for name in evaluations if name not in WHOLE):
-        one = evaluations[name]
-        gained = 100 * (one["exact_match"] - tuned["exact_match"])
-        above = one["perplexity"] / tuned["perplexity"] - 1
-        most, share = settings.quantized_points, settings.quantized_perplexity
-        points = f"{name} loses at most {most:g} points of MedQA by answer to tuned"
-        found.append(_gate(points, -gained <= most + 1e-9, f"{gained:+.2f} points"))
-        perplexity = f"{name}'s perplexity is at most {share:.0%} above tuned's"
-        found.append(_gate(perplexity, above <= share, f"{above:+.2%}"))
-    for name in (name for name in evaluations if name != BASE):
-        stopped = evaluations[name]["stopped"]
-        ends = f"{settings.stopped:.0%} of the answers of {name} end by themselves"
-        found.append(_gate(ends, stopped >= settings.stopped, f"{stopped:.1%}"))
-    shared = ", ".join(f"{count} of {name}" for name, count in overlap.items())
-    found.append(
-        _gate(f"no test shares {OVERLAP} words in a row with a training text", not any(overlap.values()), shared)
-    )
-    return found
+    gates = [_helped(measure, comparisons[f"{TUNED} against {BASE}"][measure]) for measure in settings.better]
+    for name in (name for name in scores if name not in IN_TRANSFORMERS):
+        gates += _quantized(settings, name, scores[name], scores[TUNED])
+    gates += [_stops(settings.stopped, name, score["stopped"]) for name, score in scores.items() if name != BASE]
+    return [*gates, _unseen(data)]
 
 
-def _gate(gate: str, passes: bool, seen: str) -> dict:
-    return {"gate": gate, "passes": bool(passes), "seen": seen}
+def _helped(measure: str, compared: dict) -> Gate:
+    low, high = compared["low"], compared["high"]
+    observed = f"{compared['verdict']}: {compared['difference']:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}"
+    label = MEASURES[measure].label
+    return Gate(f"tuned is better than base in {label}", compared["verdict"] == "better", observed)
+
+
+def _quantized(settings: Gates, name: str, score: dict, tuned: dict) -> list[Gate]:
+    gained = 100 * (score["accuracy"] - tuned["accuracy"])
+    above = score["perplexity"] / tuned["perplexity"] - 1
+    points = f"{name} loses at most {settings.quantized_points:g} points of MedQA by full text to tuned"
+    perplexity = f"{name}'s perplexity is at most {settings.quantized_perplexity:.0%} above tuned's"
+    return [
+        Gate(points, -gained <= settings.quantized_points + ROUNDING, f"{gained:+.2f} points"),
+        Gate(perplexity, above <= settings.quantized_perplexity, f"{above:+.2%}"),
+    ]
+
+
+def _stops(wanted: float, name: str, stopped: float) -> Gate:
+    return Gate(f"{wanted:.0%} of the answers of {name} end with EOS", stopped >= wanted, f"{stopped:.1%}")
+
+
+def _unseen(data: dict) -> Gate:
+    overlap = data["overlap"]
+    gate = f"no test shares {data['overlap_words']} words in a row with a training text"
+    return Gate(gate, not any(overlap.values()), ", ".join(f"{count} of {name}" for name, count in overlap.items()))

@@ -4,50 +4,44 @@ from pathlib import Path
 
 import yaml
 
-from stages.lib.data_schema import Data
-from stages.lib.figures import MEASURES
-from stages.lib.notes import NOT_A_DEVICE, NOTES, SYNTHETIC
-from stages.lib.results import Findings, markdown
-from stages.lib.schema import Model
-from stages.lib.templates import render
-from stages.lib.train_schema import Train
+from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES, TEXT_MEASURES
+from stages.lib.rendering.templates import render
+from stages.lib.reporting.findings import Findings
+from stages.lib.reporting.lineage import lineage_groups
+from stages.lib.reporting.markdown import table_lines
+from stages.lib.reporting.notes import NOT_A_DEVICE, NOTES, SYNTHETIC
+from stages.lib.reporting.results import Results, RunSettings
+from stages.lib.settings.models import BASE
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
-METRIC_TYPES = {"perplexity": "perplexity", "bleu": "bleu", "rouge_l": "rouge", "chrf": "chrf"}  # the rest: accuracy
 
 
-def model_card(
-    data: Data,
-    model: Model,
-    train: Train,
-    found: Findings,
-    evaluations: dict[str, dict],
-    lineage: dict[str, dict[str, str]],
-) -> str:
+def model_card(settings: RunSettings, results: Results, findings: Findings) -> str:
     """The card's Markdown: front matter with results, then base, data, recipe, results, limits, licence, lineage.
 
     Format: https://huggingface.co/docs/hub/model-cards.
     """
-    front = front_matter(data, model, train, evaluations)
+    front = front_matter(settings, results.scores)
     return render(
         TEMPLATE,
         front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000),
-        data=data,
-        model=model,
-        train=train,
-        found=found,
-        warning=SYNTHETIC if data.synthetic else "",
-        tables={name: "\n".join(markdown(table)) for name, table in found.tables.items()},
+        model=settings.model,
+        data=settings.data,
+        findings=findings,
+        warning=SYNTHETIC if findings.synthetic else "",
+        tables={name: "\n".join(table_lines(table)) for name, table in findings.tables.items()},
         notes=NOTES,
-        lineage=lineage,
+        lineage=lineage_groups(results.verifications),
         notice=NOT_A_DEVICE,
     )
 
 
-def front_matter(data: Data, model: Model, train: Train, evaluations: dict[str, dict]) -> dict:
+def front_matter(settings: RunSettings, scores: dict[str, dict]) -> dict:
     """The card's metadata; a base or data set is named only where the hub has it."""
+    data = settings.data
+    model = settings.model
     hub = list(dict.fromkeys(source.repo for source in data.sources if source.kind == "hub"))
-    front = {"license": model.licence}
+    front: dict[str, object] = {"license": model.licence}
     if data.prepare.language != "any":
         front["language"] = [data.prepare.language]
     if model.hub:
@@ -55,19 +49,20 @@ def front_matter(data: Data, model: Model, train: Train, evaluations: dict[str, 
     if hub:
         front["datasets"] = hub
     front["pipeline_tag"] = "text-generation"
-    front["tags"] = ["llama-3", "gguf", train.method, "medical", "chat", *(["synthetic"] if data.synthetic else [])]
+    synthetic = ["synthetic"] if data.synthetic else []
+    front["tags"] = ["llama-3", "gguf", settings.train.method, "medical", "chat", *synthetic]
     results = [
         {
             "task": {"type": "text-generation"},
             "dataset": {"type": data.name, "name": f"{part} of {data.name}", "split": "test"},
             "metrics": [
-                {"type": METRIC_TYPES.get(key, "accuracy"), "name": f"{MEASURES[key].label}, {name}", "value": e[key]}
-                for name, e in evaluations.items()
-                if name != "base"
-                for key in MEASURES
-                if key in e and key != "bits_per_byte" and ("exact_match" in key) == (part == "MedQA questions")
+                {"type": MEASURES[key].hub_type, "name": f"{MEASURES[key].label}, {name}", "value": score[key]}
+                for name, score in scores.items()
+                if name != BASE
+                for key in measures
+                if key in score and MEASURES[key].hub_type
             ],
         }
-        for part in ("dialogues", "MedQA questions")
+        for part, measures in (("dialogues", TEXT_MEASURES), ("MedQA questions", EXAM_MEASURES))
     ]
     return front | {"model-index": [{"name": f"llama3-chat-doctor, {model.name}", "results": results}]}

@@ -1,6 +1,6 @@
 """The report's words: titles, and how each table is to be read."""
 
-from stages.lib import claims
+from stages.lib.reporting import published
 
 SYNTHETIC = "Synthetic data: these figures show that the pipeline works. They say nothing about medicine."
 NOT_A_DEVICE = "Not a medical device. Nothing here is medical advice."
@@ -31,14 +31,15 @@ NOTES = {
         "leaves out 0."
     ),
     "medqa": (
-        "By answer: the option whose whole answer (“B. text”) is most likely. By letter: by the letter alone, as "
+        "Accuracy. By full text: the option whose whole answer (“B. text”) has the highest log-likelihood. By "
+        "letter: of the letter alone, as "
         "published figures are measured. As generated: the letter at the start of the greedy answer; unparseable "
         "ones count as wrong. Guessing gives 25 %. Calibration error: how far, on average, the probability of the "
-        "chosen letter is from the share of right answers (ECE, 10 bins)."
+        "chosen letter is from accuracy (ECE, 10 bins)."
     ),
     "steps": "The exam's step that a question comes from.",
     "letters": (
-        "Questions for which each letter was chosen, beside those for which it is right: a model that knows nothing"
+        "Questions for which each letter was chosen, beside those for which it is correct: a model that knows nothing"
         " but has a favourite shows it here."
     ),
     "shuffled": (
@@ -52,8 +53,8 @@ NOTES = {
     "verified": (
         "How far the next-token predictions on test dialogues are from the merged model's (f16) or f16's (the "
         "others): Kullback-Leibler divergence in nats, its mean and 99th percentile; positions with the same most "
-        "likely token; the perplexity to that model's (± standard error). Fallbacks: matrices whose rows do not "
-        "divide by 256, which the quantizer gives a type of smaller blocks."
+        "likely token (top-1 agreement); the perplexity over that model's (± standard error). "
+        "Fallbacks: matrices whose rows do not divide by 256, which the quantizer gives a type of smaller blocks."
     ),
-    "claims": claims.NOTE,
+    "claims": published.NOTE,
 }

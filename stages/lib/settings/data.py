@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from stages.lib.checks import at_least, check, one_of
+from stages.lib.core.checks import at_least, check, one_of
 
 RECORDS = ("dialogues", "train_questions", "test_questions")
 FIELDS = ("instruction", "input", "output", "messages", "question", "options", "answer_idx", "answer", "meta_info")
@@ -12,6 +12,8 @@ FORMATS = ("json", "jsonl", "parquet", "csv")
 
 @dataclass
 class Source:
+    """Where one raw file comes from, what it holds and what pins it."""
+
     name: str
     records: str
     kind: str
@@ -46,6 +48,8 @@ class Source:
 
 @dataclass
 class NearDuplicates:
+    """How near-duplicates are found: MinHash LSH proposes pairs, the Jaccard similarity of word n-grams decides."""
+
     ngram: int
     threshold: float
     bands: int
@@ -59,9 +63,11 @@ class NearDuplicates:
 
 @dataclass
 class Prepare:
+    """How records are cleaned, de-duplicated, decontaminated and split."""
+
     keep_system: bool
     reduce_options: bool
-    boilerplate: dict[str, str]
+    boilerplate: list[str]
     language: str
     min_words: int
     max_words: int
@@ -77,16 +83,14 @@ class Prepare:
         check(f"{key}.language", self.language, bool(re.fullmatch("[a-z]{2,3}|any", self.language)), "an ISO 639 code")
         check(f"{key}.validation", self.validation, 0 < self.validation < 0.5, "between 0 and 0.5")
         check(f"{key}.test", self.test, 0 < self.test < 0.5, "between 0 and 0.5")
-        for name, pattern in self.boilerplate.items():
-            expected = "a regular expression that starts with ^ or ends with $"
-            check(f"{key}.boilerplate.{name}", pattern, _compiles(pattern), expected)
-            plain = pattern.isascii() and pattern.isprintable() and not set(pattern) & set("'\"")
-            # DVC's lock file folds long texts, and breaks those that YAML has to put in double quotes.
-            check(f"{key}.boilerplate.{name}", pattern, plain, "ASCII without quotes; write . or \\W for them")
+        named = self.boilerplate
+        check(f"{key}.boilerplate", named, len(set(named)) == len(named), "each name once")
 
 
 @dataclass
 class Data:
+    """The data: raw sources of each kind of records, and how they are prepared."""
+
     name: str
     synthetic: bool
     chatdoctor: str | None
@@ -100,11 +104,3 @@ class Data:
         check("data.sources", names, len(set(names)) == len(names), "each name once")
         held = {source.records for source in self.sources}
         check("data.sources", sorted(held), held == set(RECORDS), f"sources of {', '.join(RECORDS)}")
-
-
-def _compiles(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
-    return pattern.startswith("^") or pattern.endswith("$")

@@ -4,13 +4,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from stages.lib.checks import at_least, check, one_of, positive
+from stages.lib.core.checks import at_least, check, one_of, positive
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a Llama layer
 
 
 @dataclass
 class Lora:
+    """`train.lora`: the adapter's rank, scale and place."""
+
     r: int
     lora_alpha: int
     lora_dropout: float
@@ -19,15 +21,16 @@ class Lora:
     def __post_init__(self) -> None:
         positive("train.lora", self, "r", "lora_alpha")
         check("train.lora.lora_dropout", self.lora_dropout, 0 <= self.lora_dropout < 1, "at least 0, below 1")
-        named = (
-            isinstance(self.target_modules, list) and self.target_modules and set(self.target_modules) <= set(LINEAR)
-        )
-        wanted = f"all-linear, or a list of some of {', '.join(LINEAR)}"
-        check("train.lora.target_modules", self.target_modules, named or self.target_modules == "all-linear", wanted)
+        modules = self.target_modules
+        listed = isinstance(modules, list) and bool(modules) and set(modules) <= set(LINEAR)
+        expected = f"all-linear, or a list of some of {', '.join(LINEAR)}"
+        check("train.lora.target_modules", modules, listed or modules == "all-linear", expected)
 
 
 @dataclass
 class Launch:
+    """`train.launch`: how many processes train together, and where they meet."""
+
     strategy: str
     processes: int
     nodes: int
@@ -37,14 +40,16 @@ class Launch:
         one_of("train.launch.strategy", self.strategy, ("single", "ddp", "fsdp"))
         positive("train.launch", self, "nodes")
         at_least("train.launch", self, processes=0)
-        place = self.nodes == 1 or re.fullmatch(r"[^:\s]+:\d{1,5}", self.rendezvous)
-        check("train.launch.rendezvous", self.rendezvous, place, "HOST:PORT of the first machine")
+        place = re.fullmatch(r"[^:\s]+:\d{1,5}", self.rendezvous) is not None
+        check("train.launch.rendezvous", self.rendezvous, self.nodes == 1 or place, "HOST:PORT of the first machine")
         alone = self.processes == self.nodes == 1
         check("train.launch", vars(self), self.strategy != "single" or alone, "1 process on 1 node where single")
 
 
 @dataclass
 class Train:
+    """`train`: what is trained, and how."""
+
     method: str
     quantization: str
     lora: Lora
@@ -82,14 +87,21 @@ class Train:
         positive("train", self, "max_length", "per_device_train_batch_size", "gradient_accumulation_steps")
         positive("train", self, "num_train_epochs", "learning_rate", "max_grad_norm", "save_steps", "eval_steps")
         at_least("train", self, early_stopping_patience=0, spike_factor=1, explosion_factor=1)
-        full, best = self.method == "full", self.load_best_model_at_end
-        for name, holds, expected in (
-            ("quantization", not full or self.quantization == "none", "none where train.method is full"),
-            ("activation_offload", not self.activation_offload or self.gradient_checkpointing,
-             "false where train.gradient_checkpointing is false"),
-            ("early_stopping_patience", best or self.early_stopping_patience == 0,
-             "0 where train.load_best_model_at_end is false"),
-            ("save_steps", not best or self.save_steps % self.eval_steps == 0,
-             f"a multiple of train.eval_steps={self.eval_steps}, so that the best model is saved"),
-        ):  # fmt: skip
-            check(f"train.{name}", getattr(self, name), holds, expected)
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Raise UserError where a value is possible by itself, but not beside another one."""
+        if self.method == "full":
+            self._expect("quantization", self.quantization == "none", "none where train.method is full")
+        if not self.gradient_checkpointing:
+            reason = "false where train.gradient_checkpointing is false"
+            self._expect("activation_offload", not self.activation_offload, reason)
+        if self.load_best_model_at_end:
+            reason = f"a multiple of train.eval_steps={self.eval_steps}, so that the best model is saved"
+            self._expect("save_steps", self.save_steps % self.eval_steps == 0, reason)
+        else:
+            reason = "0 where train.load_best_model_at_end is false"
+            self._expect("early_stopping_patience", self.early_stopping_patience == 0, reason)
+
+    def _expect(self, name: str, holds: bool, expected: str) -> None:
+        check(f"train.{name}", getattr(self, name), holds, expected)

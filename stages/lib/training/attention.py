@@ -1,4 +1,6 @@
-"""Attention within each document of packed rows, without a mask of rows × columns."""
+"""Attention within each document of packed sequences, without a mask of tokens × tokens."""
+
+from typing import Any
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
@@ -20,7 +22,7 @@ def boundaries(position_ids: torch.Tensor) -> dict[str, torch.Tensor | int]:
     return {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges, "max_length_q": longest, "max_length_k": longest}
 
 
-def documents(
+def documents(  # noqa: PLR0913 (transformers passes these to every attention)
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -29,7 +31,7 @@ def documents(
     scaling: float,
     cu_seq_lens_q: torch.Tensor,
     max_length_q: int,
-    **_,
+    **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of every token to its own document only.
 
@@ -41,12 +43,19 @@ def documents(
     if query.is_cuda and value.dtype != torch.float32:
         # Where the whole model learns, the rotary positions have made float32 of queries and keys.
         q, k, v = (states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value))
-        edges, longest = cu_seq_lens_q, max_length_q
-        grouped = q.shape[1] != k.shape[1]
-        answer = varlen_attn(
-            q, k, v, edges, edges, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped
+        attended: Any = varlen_attn(
+            q,
+            k,
+            v,
+            cu_seq_lens_q,
+            cu_seq_lens_q,
+            max_length_q,
+            max_length_q,
+            scale=scaling,
+            window_size=(-1, 0),
+            enable_gqa=q.shape[1] != k.shape[1],
         )
-        return answer[None], None
+        return attended.unsqueeze(0), None
     lengths = cu_seq_lens_q.diff().tolist()
     # float32, which autocast would undo: the CPU kernel's backward pass takes half as long in it as in bfloat16 for
     # documents of a hundred tokens, as long at 256, longer from about 1,000 (bench/README.md).

@@ -5,23 +5,42 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from stages.lib.errors import UserError
-from stages.lib.files import remove, sha256
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import remove, sha256
+from stages.lib.settings.train import Train
+
+LIB = Path(__file__).parents[1]
+# What can change the weights that a training ends with, relative to stages/lib. The other modules that the trainer
+# imports are listed in tests/lib/training/test_checkpoints.py, each with the reason why it cannot.
+CODE = (
+    "model/loading.py",
+    "training/adapters.py",
+    "training/attention.py",
+    "training/loss.py",
+    "training/packed_llama.py",
+    "training/trainer.py",
+)
 
 
-def key_of(settings: dict, template: str, seed: int, inputs: list[Path]) -> str:
-    """A name for everything that decides a run: settings and the bytes of the data, the base and the code.
+def key_of(train: Train, template: str, seed: int, inputs: list[Path]) -> str:
+    """A name for everything that decides the weights of a training, so that nothing ever resumes on something else.
 
-    A changed setting, row, weight or line of code gives another name, so nothing ever resumes on it.
+    In it are: every value of the `train` section as the machine has decided it (`hardware.resolved`), the template's
+    name, the seed; name and bytes of every file in the `inputs` (data/tokenized and models/base); and the bytes of
+    the code that makes weights of them, CODE. Nothing else is: no other section of params.yaml, and none of the code
+    that only looks on, says, draws, starts or refuses.
     """
-    digest = hashlib.sha256(json.dumps([settings, template, seed], default=vars, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([asdict(train), template, seed], sort_keys=True).encode())
     for root in inputs:
-        for path in sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        for path in sorted(p for p in root.rglob("*") if p.is_file()):
             digest.update(f"{path.relative_to(root)} {sha256(path)}\n".encode())
+    for name in CODE:
+        digest.update(f"{name} {sha256(LIB / name)}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -4,13 +4,15 @@ import importlib.util
 import logging
 import resource
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
-from stages.lib.attention import DOCUMENTS
-from stages.lib.train_schema import Train
+from stages.lib.core.errors import UserError
+from stages.lib.core.resources import cpu_flags
+from stages.lib.settings.train import Launch, Train
+from stages.lib.training.attention import DOCUMENTS
 
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of /proc/cpuinfo: x86, x86, Arm
 
@@ -29,7 +31,7 @@ def resolved(train: Train) -> Train:
         "precision": "bf16" if fast_bf16 else "fp32",
         "attention": "flash_attention_2" if flash else DOCUMENTS,
     }
-    chosen = {name: value for name, value in best.items() if getattr(train, name) == "auto"}
+    chosen: dict[str, Any] = {name: value for name, value in best.items() if getattr(train, name) == "auto"}
     if train.optim == "paged_adamw_8bit" and not gpu:
         chosen["optim"] = "adamw_8bit"
     for name, value in chosen.items():
@@ -37,11 +39,13 @@ def resolved(train: Train) -> Train:
     return replace(train, **chosen)
 
 
-def cpu_flags() -> set[str]:
-    """What the processor can do, as Linux lists it; nothing elsewhere."""
-    listed = Path("/proc/cpuinfo")
-    lines = listed.read_text().splitlines() if listed.is_file() else []
-    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}
+def require_gpu(launch: Launch) -> None:
+    """Raise UserError where the model is to be sharded and there is no GPU: Accelerate shards among GPUs only."""
+    if launch.strategy == "fsdp" and not torch.cuda.is_available():
+        raise UserError(
+            "params.yaml: train.launch.strategy is 'fsdp', which shards the model among GPUs, but no GPU was found; "
+            "processes on CPUs train with -S train/launch=ddp -S train.launch.processes=1"
+        )
 
 
 def free_memory() -> int:

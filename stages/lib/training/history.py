@@ -1,23 +1,13 @@
-"""The trainer's log history: as tables, as a summary, and as one Weights & Biases run written from it."""
+"""The trainer's log history: as tables and as a summary."""
 
 import csv
 import io
-import logging
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
-from pathlib import Path
-
-import yaml
-
-from stages.lib.files import remove, sha256
+from statistics import median
 
 LOSS = ("step", "epoch", "learning_rate", "grad_norm", "loss", "eval_loss", "eval_perplexity")
-SPEED = ("step", "tokens_per_second", "peak_memory_gb")
 SPIKES = ("step", "loss", "usual_loss", "records")
-SYNC_LIMIT = 300  # seconds; without a network `wandb sync` would try for days
 
 
 def steps(history: list[dict]) -> list[dict]:
@@ -39,15 +29,14 @@ def steps(history: list[dict]) -> list[dict]:
 
 
 def tables(history: list[dict]) -> dict[str, str]:
-    """CSV texts by name: `loss`, which the inputs alone decide, `speed`, which the machine does, and `spikes`.
+    """CSV texts by name, `loss` and `spikes`: what the inputs alone decide, nothing that the machine does.
 
     In `loss`, a step without a measurement of the validation loss leaves its columns empty. In `spikes`,
     the ids of the batch's records are separated by spaces.
     """
     rows = steps(history)
     spikes = [row | {"records": " ".join(row["spike_records"])} for row in rows if "spike_records" in row]
-    speed = [row for row in rows if "tokens_per_second" in row]
-    return {"loss": table(LOSS, rows), "speed": table(SPEED, speed), "spikes": table(SPIKES, spikes)}
+    return {"loss": table(LOSS, rows), "spikes": table(SPIKES, spikes)}
 
 
 def table(columns: tuple[str, ...], rows: Iterable[dict]) -> str:
@@ -57,6 +46,11 @@ def table(columns: tuple[str, ...], rows: Iterable[dict]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def tokens_per_second(history: list[dict]) -> float:
+    """The median over the steps, to one decimal."""
+    return round(median(row["tokens_per_second"] for row in steps(history) if "tokens_per_second" in row), 1)
 
 
 def summary(history: list[dict]) -> dict:
@@ -75,105 +69,3 @@ def summary(history: list[dict]) -> dict:
         "best_step": best.get("step"),
         "spikes": sum("spike_records" in row for row in rows),
     }
-
-
-def write_run(
-    mode: str,
-    project: str,
-    run_id: str,
-    history: list[dict],
-    adapter: Path,
-    settings: dict,
-    lock: Path,
-    inputs: list[Path],
-) -> None:
-    """Write the finished training as one W&B run: `offline` as a folder below wandb/, `online` also sent.
-
-    The whole history is written at once under an id that the inputs decide, so that a resumed training
-    loses no step, and a repeated one replaces the run, here and on W&B. The run's config is `settings` (nested
-    plain values), `hashes` (what `lock` has on `inputs` and all they were made from), `git`, and `adapter` (SHA-256
-    by file). A failure is logged, never raised: a training is not lost for its tracking.
-    """
-    if mode == "disabled":
-        return
-    try:
-        files = {path.name: sha256(path) for path in sorted(adapter.iterdir()) if path.is_file()}
-        config = settings | {"hashes": lineage(lock, inputs), "git": revision(), "adapter": files}
-        folder = write_offline(project, run_id, config, steps(history), summary(history))
-    except Exception as error:  # wandb has many, and a full disk is one too
-        logging.warning("W&B run not written: %s; adapter, plots/train and metrics/train.json are complete", error)
-        return
-    here = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    if mode == "offline":
-        logging.info("W&B run %s written; `wandb sync %s` sends it", run_id, here)
-    elif reason := failure_of_sync(folder):
-        logging.warning("W&B run %s not sent: %s; nothing is lost: `wandb sync %s` sends it", run_id, reason, here)
-    else:
-        logging.info("W&B run %s sent to project %s", run_id, project)
-
-
-def write_offline(project: str, run_id: str, config: dict, rows: list[dict], summary: dict) -> Path:
-    """Write a complete offline run below DVC_ROOT and return its folder; an earlier one of the same id is removed."""
-    import wandb
-
-    # Training is over: the machine's load says nothing any more, and the terminal has nothing to keep.
-    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
-    root = os.environ.get("DVC_ROOT", ".")
-    # No `resume`: W&B would go on after the last step that it knows, and this run starts at the first one.
-    with wandb.init(project=project, id=run_id, mode="offline", dir=root, config=config, settings=settings) as run:
-        folder = Path(run.dir).parent.absolute()
-        for row in rows:
-            figures = {key: value for key, value in row.items() if key != "step"}
-            run.log(figures, step=row["step"], commit=True)  # else the last step overwrites the summary
-        run.summary.update(summary)
-    for log in folder.parent.glob(f"offline-run-*/run-{run_id}.wandb"):
-        if log.parent != folder:
-            remove(log.parent)
-    return folder
-
-
-def failure_of_sync(folder: Path) -> str:
-    """Send an offline run to W&B; the reason where that failed, else nothing.
-
-    A process of its own without a terminal: nothing asks for a key while nobody is there to answer.
-    """
-    command = [sys.executable, "-m", "wandb", "sync", str(folder)]
-    logging.info("sending the W&B run, at most %d s", SYNC_LIMIT)
-    root = folder.parents[1]  # the settings in wandb/ are looked for below the working directory
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SYNC_LIMIT, cwd=root
-        )
-    except subprocess.TimeoutExpired:
-        return f"no answer within {SYNC_LIMIT} s"
-    if list(folder.glob("*.wandb.synced")):  # its own mark; it ends with status 0 after some failures too
-        return ""
-    return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-
-
-def lineage(lock: Path, inputs: list[Path]) -> dict[str, str]:
-    """MD5 by path of `inputs` and of every stage output that they were made from, as dvc.lock has them.
-
-    Not of the rest of dvc.lock: while a stage runs, its own outputs there are those of an earlier run.
-    """
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    makers = {out["path"]: stage for stage in stages.values() for out in stage.get("outs", [])}
-    hashes: dict[str, str] = {}
-    todo = [path.as_posix() for path in inputs]
-    while todo:
-        maker = makers.get(todo.pop(), {})
-        fresh = {out["path"]: out["md5"] for out in maker.get("outs", []) if out["path"] not in hashes}
-        if fresh:
-            hashes |= fresh
-            todo += [dep["path"] for dep in maker.get("deps", [])]
-    return dict(sorted(hashes.items()))
-
-
-def revision() -> dict:
-    """Git's `revision` ("unknown" outside a repository), and the paths `uncommitted` in it."""
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return {"revision": "unknown", "uncommitted": []}
-    return {"revision": head.stdout.strip(), "uncommitted": [line[3:] for line in status.stdout.splitlines()]}

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
+from types import FrameType
 
 
 @contextmanager
@@ -12,7 +13,7 @@ def stop_requested() -> Iterator[Event]:
     stop = Event()
     asked = (signal.SIGTERM, signal.SIGINT)
 
-    def note(number, frame) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         stop.set()
         for one, handler in before.items():
             signal.signal(one, handler)

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch.distributed import DistError
@@ -13,11 +14,13 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from stages.lib.errors import UserError
-from stages.lib.train_schema import Launch
+from stages.lib.core.errors import UserError
+from stages.lib.settings.train import Launch
 
-MEETING = 900  # seconds that a machine waits for the others to come
+RENDEZVOUS_TIMEOUT = 900  # seconds that a machine waits for the others
 LOST = re.compile(r"by peer|broken pipe|timed out|remote process", re.IGNORECASE)  # as gloo and NCCL say it
+
+Result = TypeVar("Result")
 
 
 def joining() -> bool:
@@ -29,12 +32,12 @@ def _node_rank() -> int:
     return int(os.environ.get("NODE_RANK", 0))
 
 
-def start(launch: Launch, function: Callable, *arguments) -> object:
+def start(launch: Launch, function: Callable[..., Result], *arguments: object) -> Result:
     """What `function(*arguments)` returns: called here, or in each of several processes, of which the first counts.
 
     The processes find each other at `launch.rendezvous`; where one ends badly the others are stopped. Raises
     UserError with the text of the one that the function raised, or that names the process which was killed, or where
-    not every machine comes within MEETING seconds.
+    not every machine comes within RENDEZVOUS_TIMEOUT seconds.
     """
     if launch.strategy == "single":
         return function(*arguments)
@@ -50,45 +53,54 @@ def start(launch: Launch, function: Callable, *arguments) -> object:
         nproc_per_node=processes,
         rdzv_backend="c10d" if alone else "static",  # static: the first machine has the first process
         rdzv_endpoint="localhost:0" if alone else launch.rendezvous,
-        rdzv_configs={"rank": _node_rank(), "timeout": MEETING},
+        rdzv_configs={"rank": _node_rank(), "timeout": RENDEZVOUS_TIMEOUT},
         run_id="train",
         max_restarts=0,
         monitor_interval=0.5,
         start_method="spawn",
     )
     if not alone:
-        logging.info("waiting at most %d s for %d machines at %s", MEETING, launch.nodes, launch.rendezvous)
+        logging.info("waiting at most %d s for %d machines at %s", RENDEZVOUS_TIMEOUT, launch.nodes, launch.rendezvous)
     try:
         return elastic_launch(config, _work)(processes, function, arguments).get(0)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:
-            what = f"was killed by {signal.Signals(-failure.exitcode).name}"
-            raise UserError(
-                f"process {rank} of {processes * launch.nodes} {what}; the others were stopped. Where the system killed"
-                " it for its memory, take a smaller batch; the same command goes on from the last checkpoint"
-            ) from error
-        name, _, text = failure.message["message"].partition(": ")
-        if name == UserError.__name__:
-            raise UserError(text) from error
-        if not LOST.search(text):
+        sentence = _sentence_of(error, processes * launch.nodes)
+        if not sentence:
             raise
-        raise UserError(
-            f"process {rank} of {processes * launch.nodes} lost another one ({text.partition('. ')[0][:200]}); what "
-            "that one's machine printed says why, and the same command on each machine goes on from the last checkpoint"
-        ) from error
+        raise UserError(sentence) from error
     except DistError as error:
         raise UserError(
-            f"not all {launch.nodes} machines met at train.launch.rendezvous={launch.rendezvous} within {MEETING} s "
-            f"({str(error).partition('. ')[0][:200]}); start the same training on each, with NODE_RANK=1 on the second "
-            "and so on; the rendezvous is the first one's name and a free port of it"
+            f"not all {launch.nodes} machines met at train.launch.rendezvous={launch.rendezvous} within "
+            f"{RENDEZVOUS_TIMEOUT} s ({str(error).partition('. ')[0][:200]}); start the same training on each, with "
+            "NODE_RANK=1 on the second and so on; the rendezvous is the first one's name and a free port of it"
         ) from error
     except SignalException as error:
         raise UserError("stopped as asked; the same command goes on from the last checkpoint") from error
 
 
+def _sentence_of(error: ChildFailedError, processes: int) -> str:
+    """What the first process that failed has to say to a user; nothing where it is a defect of ours."""
+    rank, failure = error.get_first_failure()
+    if failure.exitcode < 0:
+        killer = signal.Signals(-failure.exitcode).name
+        return (
+            f"process {rank} of {processes} was killed by {killer}; the others were stopped. Where the system killed"
+            " it for its memory, take a smaller batch; the same command goes on from the last checkpoint"
+        )
+    message: Any = failure.message  # a dict where the process raised, whatever its annotation says
+    name, _, text = message["message"].partition(": ")
+    if name == UserError.__name__:
+        return text
+    if not LOST.search(text):
+        return ""
+    return (
+        f"process {rank} of {processes} lost another one ({text.partition('. ')[0][:200]}); what "
+        "that one's machine printed says why, and the same command on each machine goes on from the last checkpoint"
+    )
+
+
 @record
-def _work(processes: int, function: Callable, arguments: tuple) -> object:
+def _work(processes: int, function: Callable[..., Result], arguments: tuple) -> Result:
     """One process: its share of the CPU's cores, and the log lines of the first one only."""
     first = os.environ["RANK"] == "0"
     logging.getLogger("accelerate").setLevel(logging.WARNING)  # it reports each file of a checkpoint

@@ -1,14 +1,9 @@
-"""Cross-entropy straight from hidden states: the logits of a large vocabulary never exist as a whole."""
+"""Fused linear cross-entropy: the logits of a large vocabulary never exist as a whole."""
 
-from contextlib import nullcontext
-from types import MethodType
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutputWithPast
-
-from stages.lib.chat import IGNORED
 
 CHUNK_BYTES = 1 << 26  # of float32 logits that are in memory at a time
 STEP = 64  # tokens of a line, and rows of logits, come in multiples of it: products are prepared for each new shape
@@ -24,19 +19,27 @@ class LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, rows, row_ids, target):
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        rows: torch.Tensor | None,
+        row_ids: list[int] | None,
+        target: torch.Tensor,
+    ) -> torch.Tensor:
+        """The loss, () of float32; gradients are kept for `backward` where any is needed."""
         learning, needs_weight, *_ = ctx.needs_input_grad  # without gradients, hidden needs none either
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if learning and needs_weight else None
-        grad_rows = torch.zeros_like(rows, dtype=torch.float32) if rows is not None else None
+        grad_rows = None if rows is None else torch.zeros_like(rows, dtype=torch.float32)
         matrix = weight.to(hidden.dtype)
         loss = hidden.new_zeros((), dtype=torch.float32)
         size = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
         for start in range(0, len(hidden), size):
             wanted = target[start : start + size, None]
             count = len(wanted)
-            filling = min(-count % STEP, size - count)  # rows of zeros that count for nothing
-            part = pad(hidden[start : start + count], (0, 0, 0, filling))
+            here = slice(start, start + count)
+            part = filled(hidden[here], size)
             logits = part @ matrix.T
             if rows is not None:
                 logits[:, row_ids] = part @ rows.to(part.dtype).T
@@ -44,11 +47,8 @@ class LinearCrossEntropy(torch.autograd.Function):
             loss -= logprobs[:count].gather(1, wanted).sum()
             if not learning:
                 continue
-            grad = logprobs.exp_()
-            grad[:count].scatter_add_(1, wanted, grad.new_full((1, 1), -1.0).expand_as(wanted))
-            grad[count:] = 0
-            grad, here = grad.to(hidden.dtype), slice(start, start + count)
-            if rows is not None:
+            grad = logits_gradient(logprobs, wanted).to(hidden.dtype)
+            if rows is not None and grad_rows is not None:
                 grad_rows += (grad[:, row_ids].T @ part).float()
                 grad_hidden[here] = (grad[:, row_ids] @ rows.to(part.dtype))[:count]
                 grad[:, row_ids] = 0
@@ -61,34 +61,37 @@ class LinearCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, grad_loss):
+    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradients that `forward` has made, times that of the loss."""
         grads = [None if grad is None else grad * grad_loss.to(grad.dtype) for grad in ctx.saved_tensors]
         return *grads, None, None
 
 
-def without_logits(model: PreTrainedModel, trained_ids: list[int], offload: bool) -> None:
-    """Make a Llama's forward pass return the loss and no logits, also below a PEFT wrapper.
+def filled(part: torch.Tensor, size: int) -> torch.Tensor:
+    """Rows (tokens, width) with rows of zeros up to a multiple of STEP, or to `size` rows where that is less."""
+    filling = min(-len(part) % STEP, size - len(part))
+    return pad(part, (0, 0, 0, filling))
 
-    The loss is the sum over the labels that are not IGNORED, divided by `num_items_in_batch`: the labels of
-    the whole accumulated batch. A label is predicted by the token before it, and only such tokens reach the
-    output matrix. `trained_ids` are the rows of that matrix which PEFT trains. With `offload`, what the
-    checkpointed layers keep for the backward pass waits in the memory of the CPU.
+
+def logits_gradient(logprobs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The gradient of the summed loss by the logits: softmax - one-hot(target), written over the log-probabilities.
+
+    logprobs (rows, vocabulary), target (tokens, 1); rows beyond these tokens are filling, which has no gradient.
     """
+    gradient = logprobs.exp_()
+    count = len(target)
+    gradient[:count].scatter_add_(1, target, gradient.new_full((1, 1), -1.0).expand_as(target))
+    gradient[count:] = 0
+    return gradient
 
-    def forward(self, input_ids, labels, num_items_in_batch, **positions) -> CausalLMOutputWithPast:
-        with torch.autograd.graph.save_on_cpu() if offload else nullcontext():
-            hidden = self.model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
-        predicted = labels[:, 1:] != IGNORED
-        loss = self.lm_head(hidden[:, :-1][predicted], labels[:, 1:][predicted])
-        return CausalLMOutputWithPast(loss=loss / num_items_in_batch)
 
-    def summed_loss(self, hidden, target) -> torch.Tensor:
-        trained = self.token_adapter if trained_ids else None
-        weight = trained.base_layer.weight if trained else self.weight
-        rows = trained.trainable_tokens_delta["default"] if trained else None
-        with torch.autocast(hidden.device.type, enabled=False):
-            return LinearCrossEntropy.apply(hidden, weight, rows, trained_ids, target)
-
-    model.forward = MethodType(forward, model)
-    # The output matrix itself computes the loss: FSDP brings its shards together when it is called.
-    model.lm_head.forward = MethodType(summed_loss, model.lm_head)
+def summed_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    target: torch.Tensor,
+    rows: torch.Tensor | None = None,
+    row_ids: list[int] | None = None,
+) -> torch.Tensor:
+    """The fused linear cross-entropy (`LinearCrossEntropy`), in hidden's dtype whatever autocast says."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return LinearCrossEntropy.apply(hidden, weight, rows, row_ids, target)

@@ -1,7 +1,7 @@
 """The matrices of a Llama, from its config.json."""
 
-from stages.lib.checks import check
-from stages.lib.train_schema import LINEAR, Lora
+from stages.lib.core.checks import check
+from stages.lib.settings.train import LINEAR, Lora
 
 
 def of_layer(config: dict) -> dict[str, tuple[int, int]]:

@@ -1,60 +1,113 @@
-"""Fine-tuning on packed rows through transformers.Trainer."""
+"""Fine-tuning on packed sequences through transformers.Trainer."""
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from accelerate import DistributedType, PartialState
 from datasets import load_from_disk
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
-from stages.lib import adapters, checkpoints
-from stages.lib.allocator import keep_freed_memory
-from stages.lib.attention import boundaries
-from stages.lib.chat import IGNORED
-from stages.lib.errors import UserError
-from stages.lib.files import replacing
-from stages.lib.interrupt import stop_requested
-from stages.lib.loss import STEP, without_logits
-from stages.lib.train_schema import Train
-from stages.lib.watch import Watch
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import replacing
+from stages.lib.model.allocator import keep_freed_memory
+from stages.lib.model.chat import IGNORED
+from stages.lib.settings.train import Train
+from stages.lib.training import adapters, checkpoints
+from stages.lib.training.attention import boundaries
+from stages.lib.training.interrupt import stop_requested
+from stages.lib.training.loss import STEP
+from stages.lib.training.monitor import Monitor, StepData, StopWhenAsked
+from stages.lib.training.packed_llama import PackedLlama
 
 UNWRITTEN = (OSError, RuntimeError, SafetensorError)  # a full disk, as Python, torch.save and safetensors say it
 
 
-def finetune(
-    train: Train, trained_ids: list[int], seed: int, tokenized: Path, base: Path, folder: Path, adapter: Path
-) -> list[dict]:
-    """Tune on the packed rows, with checkpoints in `folder`, and save what was learnt as `adapter`.
+class Places(NamedTuple):
+    """The folders of a training: what it reads, and what it writes."""
 
-    Resumes from the newest checkpoint there. Every setting of `train` is decided (`machine.resolved`).
+    tokenized: Path
+    base: Path
+    checkpoints: Path
+    adapter: Path
+
+
+class PackedTrainer(Trainer):
+    """Trains a `PackedLlama`, with its `Monitor` told of every step."""
+
+    def __init__(self, monitor: Monitor, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.monitor = monitor
+        self.remove_callback(PrinterCallback)
+        self.add_callback(monitor)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        """The batches of an optimiser step; their record ids and token counts go to the monitor."""
+        started = time.perf_counter()
+        batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
+        record_ids = [record for batch in batches for record in batch.pop("record_ids")]
+        tokens = sum(batch.pop("tokens") for batch in batches)
+        self.monitor.step = StepData(started, record_ids, tokens)
+        return batches, labels
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validation loss per trained token, logged; transformers' own is a mean of the sequences' means."""
+        model = self.model_wrapped.eval()
+        sums = []
+        for batch in self.get_eval_dataloader():
+            del batch["record_ids"], batch["tokens"]
+            with torch.no_grad():
+                loss = model(**batch, num_items_in_batch=1).loss
+            here = torch.stack([loss.double(), (batch["labels"] != IGNORED).sum()])[None]
+            sums.append(self.accelerator.gather_for_metrics(here))
+        loss, tokens = torch.cat(sums).sum(0).tolist()
+        metrics = {"eval_loss": loss / tokens}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint; where it cannot be written, remove its half and raise UserError."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except UNWRITTEN as error:
+            folder = Path(str(self.args.output_dir))
+            half = folder / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(half, ignore_errors=True)  # a read-only disk keeps it; no run resumes from it
+            raise not_written(half, error, folder) from error
+
+
+def finetune(train: Train, trained_ids: list[int], seed: int, places: Places) -> list[dict]:
+    """Tune on the packed sequences, and save the adapter, or the whole model where that was trained.
+
+    Resumes from the newest checkpoint. Every setting of `train` is decided (`hardware.resolved`).
     Returns the trainer's log history: one entry an optimiser step, one a measurement of the validation loss.
-    Raises UserError where a signal stopped it after a checkpoint, a loss exploded, or the disk is full.
+    Raises UserError where a signal stopped it after a checkpoint, a loss diverged, or the disk is full.
     """
     keep_freed_memory()
-    trainer = Trainer(
-        model=model_of(train, trained_ids, seed, base),
-        args=arguments(train, folder, seed),
-        train_dataset=load_from_disk(tokenized / "train").with_format("numpy"),
-        eval_dataset=load_from_disk(tokenized / "validation").with_format("numpy"),
+    trainer = PackedTrainer(
+        Monitor(train.spike_factor, train.explosion_factor),
+        model=model_of(train, trained_ids, seed, places.base),
+        args=arguments(train, places.checkpoints, seed),
+        train_dataset=load_from_disk(places.tokenized / "train").with_format("numpy"),
+        eval_dataset=load_from_disk(places.tokenized / "validation").with_format("numpy"),
         data_collator=collate,
     )
-    trainer.model_accepts_loss_kwargs = True
-    trainer.evaluate = partial(evaluate, trainer)
-    trainer._save_checkpoint = partial(save_or_keep_the_last, trainer, trainer._save_checkpoint)
-    trainer.remove_callback(PrinterCallback)
     if train.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(train.early_stopping_patience))
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it did not write
-    checkpoint = checkpoints.newest(folder)
+    deterministic: Any = torch.utils.deterministic  # a module whose attribute its types do not know
+    deterministic.fill_uninitialized_memory = False  # nothing reads what it did not write
+    checkpoint = checkpoints.newest(places.checkpoints)
     with stop_requested() as stop:
-        trainer.add_callback(Watch(trainer, train.spike_factor, train.explosion_factor, stop))
+        trainer.add_callback(StopWhenAsked(stop))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.state
     if stop.is_set() and state.global_step < state.max_steps:
@@ -62,25 +115,28 @@ def finetune(
             f"stopped at step {state.global_step} of {state.max_steps} as asked; checkpoint-{state.global_step} is "
             "written, and the same command goes on from it"
         )
-    first = trainer.is_world_process_zero()
-    try:
-        with replacing(adapter) if first else nullcontext(adapter) as target:
-            trainer.save_model(str(target))  # on every process: each may hold a part of the weights
-            if first:
-                adapters.tidy(target, base)
-    except UNWRITTEN as error:
-        raise not_written(adapter, error, folder) from error
+    save(trainer, places)
     return state.log_history[:-1]  # the last entry sums up this process's part only
 
 
-def model_of(train: Train, trained_ids: list[int], seed: int, base: Path) -> PreTrainedModel | PeftModel:
-    """What `train.method` trains of the base, giving its loss and no logits."""
-    model = adapters.trainable(
-        base, train.method, train.quantization, train.precision, train.attention, train.lora, trained_ids, seed
-    )
+def save(trainer: PackedTrainer, places: Places) -> None:
+    """Write the adapter, whole or not at all; called on every process, for each may hold a part of the weights."""
+    first = trainer.is_world_process_zero()
+    try:
+        with replacing(places.adapter) if first else nullcontext(places.adapter) as target:
+            trainer.save_model(str(target))
+            if first:
+                adapters.tidy(target, places.base)
+    except UNWRITTEN as error:
+        raise not_written(places.adapter, error, places.checkpoints) from error
+
+
+def model_of(train: Train, trained_ids: list[int], seed: int, base: Path) -> PackedLlama | PeftModel:
+    """What `train.method` trains of the base."""
+    model = adapters.trainable(base, train, trained_ids, seed)
     # The Llama below the adapter's wrapper; the same object where there is no wrapper.
-    llama = model.get_base_model() if isinstance(model, PeftModel) else model
-    without_logits(llama, [] if train.method == "full" else trained_ids, train.activation_offload)
+    llama = cast(PackedLlama, model.get_base_model() if isinstance(model, PeftModel) else model)
+    llama.offload = train.activation_offload
     if train.gradient_checkpointing:
         llama.enable_input_require_grads()  # reentrant checkpointing makes no gradient of inputs that need none
     return model
@@ -89,10 +145,11 @@ def model_of(train: Train, trained_ids: list[int], seed: int, base: Path) -> Pre
 def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
     """The trainer's settings."""
     cpu = not torch.cuda.is_available()
+    sharded = train.launch.strategy == "fsdp"
     chosen = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=train.per_device_train_batch_size,
-        per_device_eval_batch_size=1,  # a row each, so that a row that several processes share counts once
+        per_device_eval_batch_size=1,  # so that a sequence that several processes share counts once
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         num_train_epochs=train.num_train_epochs,
         learning_rate=train.learning_rate,
@@ -117,66 +174,37 @@ def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
         restore_callback_states_from_checkpoint=True,  # how long the validation loss has not improved
         logging_steps=1,
         logging_nan_inf_filter=False,
-        disable_tqdm=True,  # Watch draws one bar
+        disable_tqdm=True,  # the monitor draws one bar
         seed=seed,
         data_seed=seed,
         full_determinism=cpu,
         remove_unused_columns=False,
         dataloader_pin_memory=not cpu,
         report_to="none",
-        fsdp=train.launch.strategy == "fsdp",
+        fsdp=sharded,  # type: ignore[arg-type]  # a bool since 5.0, which its annotation lacks
         ddp_find_unused_parameters=False,
-        fsdp_config={"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
-        if train.launch.strategy == "fsdp"
-        else None,
+        fsdp_config={"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]} if sharded else None,
     )
     chosen._n_gpu = min(chosen.n_gpu, 1)  # never DataParallel: several GPUs are for train.launch
-    if cpu and train.launch.strategy == "fsdp":
-        # Accelerate 1.15 takes FSDP for GPUs only, and would run DDP on CPUs without a word.
-        PartialState(cpu=True).distributed_type = DistributedType.MULTI_XPU
     return chosen
 
 
-def collate(rows: list[dict]) -> dict:
-    """Packed rows as one line of tokens, with no padding but a last document of it; tensors of shape (1, tokens).
+def collate(sequences: list[dict]) -> dict:
+    """Packed sequences as one line of tokens, with no padding but a last document of it; tensors (1, tokens).
 
     That one fills the line up to a multiple of STEP tokens: matrix products are prepared for each new shape.
     transformers keeps documents apart by the boundaries only where there is no attention_mask.
     """
-    line, tokens = {}, sum(row["tokens"] for row in rows)
-    padding = np.arange(-tokens % STEP)
-    for name, filling in (("input_ids", 0 * padding), ("labels", 0 * padding + IGNORED), ("position_ids", padding)):
-        parts = [row[name][: row["tokens"]] for row in rows]
+    tokens = sum(sequence["tokens"] for sequence in sequences)
+    positions = np.arange(-tokens % STEP)
+    padding = {"input_ids": np.zeros_like(positions), "labels": np.full_like(positions, IGNORED)}
+    padding["position_ids"] = positions
+    line = {}
+    for name, filling in padding.items():
+        parts = [sequence[name][: sequence["tokens"]] for sequence in sequences]
         line[name] = torch.from_numpy(np.concatenate([*parts, filling])).long()[None]
-    told = {"record_ids": [i for row in rows for i in row["record_ids"]], "tokens": tokens}
-    return line | boundaries(line["position_ids"]) | told
-
-
-def evaluate(trainer: Trainer, ignore_keys: None = None) -> dict:
-    """Validation loss per trained token, logged; the trainer's own is a mean of the rows' means."""
-    model, sums = trainer.model_wrapped.eval(), []
-    for batch in trainer.get_eval_dataloader():
-        del batch["record_ids"], batch["tokens"]
-        with torch.no_grad():
-            loss = model(**batch, num_items_in_batch=1).loss
-        sums.append(torch.stack([loss.double(), (batch["labels"] != IGNORED).sum()])[None])
-        sums[-1] = trainer.accelerator.gather_for_metrics(sums[-1])
-    loss, tokens = torch.cat(sums).sum(0).tolist()
-    metrics = {"eval_loss": loss / tokens}
-    trainer.log(metrics)
-    trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
-    return metrics
-
-
-def save_or_keep_the_last(trainer: Trainer, save: Callable, *arguments) -> None:
-    """Write a checkpoint; where it cannot be written, remove its half and raise UserError."""
-    try:
-        save(*arguments)
-    except UNWRITTEN as error:
-        folder = Path(trainer.args.output_dir)
-        half = folder / f"checkpoint-{trainer.state.global_step}"
-        shutil.rmtree(half, ignore_errors=True)  # a read-only disk keeps it; no run resumes from it
-        raise not_written(half, error, folder) from error
+    record_ids = [record for sequence in sequences for record in sequence["record_ids"]]
+    return line | boundaries(line["position_ids"]) | {"record_ids": record_ids, "tokens": tokens}
 
 
 def not_written(path: Path, error: Exception, folder: Path) -> UserError:
@@ -185,4 +213,4 @@ def not_written(path: Path, error: Exception, folder: Path) -> UserError:
     size = sum(file.stat().st_size for file in last.iterdir()) if last else 0
     kept = f"{last.name} (kept, {size / 1e9:.2f} GB) is the last good one" if last else "there is no checkpoint yet"
     free = shutil.disk_usage(path.parent).free / 1e9
-    return UserError(f"{path} not written: {error}; {free:.2f} GB free, {kept}; mend that and run the same command")
+    return UserError(f"{path} not written: {error}; {free:.2f} GB free, {kept}; fix that and run the same command")

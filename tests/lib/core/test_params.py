@@ -1,44 +1,47 @@
-import shutil
+"""params.yaml: composed from conf/, read by section."""
+
 from pathlib import Path
 
 import pytest
 import yaml
-from dvc.utils.hydra import compose_and_dump
 from dvc.utils.serialize import dumps_yaml
 from omegaconf import OmegaConf
 
-from conftest import ROOT, prepare_settings
-from stages import config as stage
-from stages.lib import config
-from stages.lib.data_schema import Source
-from stages.lib.errors import UserError
-from stages.lib.files import sha256
+from stages.config import digest_of
+from stages.lib.core import params
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import sha256
+from stages.lib.settings.data import Source
+from stages.lib.settings.train import Train
+from support.params import composed, read
+from support.settings import ROOT
 
 
-@pytest.fixture
-def params(tmp_path):
-    """Write params.yaml with some keys set to other values; None removes the key."""
-
-    def write(changes: dict) -> Path:
-        settings = OmegaConf.load(ROOT / "params.yaml")
-        for key, value in changes.items():
-            OmegaConf.update(settings, key, value, force_add=True)
-        path = tmp_path / "params.yaml"
-        OmegaConf.save(settings, path)
-        return path
-
-    return write
+def edited(folder: Path, key: str, value: object) -> Path:
+    """params.yaml with one key set to another value."""
+    settings = OmegaConf.load(ROOT / "params.yaml")
+    OmegaConf.update(settings, key, value, force_add=True)
+    OmegaConf.save(settings, folder / "params.yaml")
+    return folder / "params.yaml"
 
 
-def composed(folder: Path, *overrides: str) -> config.Config:
-    """The configuration as DVC composes it from conf/."""
-    path = folder / "params.yaml"
-    compose_and_dump(path, str(ROOT / "conf"), None, "config", str(ROOT / "conf/plugins"), list(overrides))
-    return config.load(path)
+def test_the_committed_params_are_what_conf_composes(tmp_path):
+    assert composed(tmp_path) == read()
+    assert read().conf_digest == digest_of(ROOT / "conf")
 
 
-def test_the_committed_params_are_no_older_than_conf():
-    assert config.load(ROOT / "params.yaml").conf_digest == stage.digest_of(ROOT / "conf")
+def test_a_section_is_read_as_the_type_that_is_asked_for():
+    assert params.load("seed", int) == 42
+    assert params.load("export.types", list[str]) == ["q4_K_M"]
+    assert params.load("evaluate.models", dict[str, str])["tuned"] == "merged"
+    assert [type(source) for source in params.load("data.sources", list[Source])] == [Source] * 3
+    both = params.load_all({"train": Train, "template.name": str}, ROOT / "params.yaml")
+    assert both == [read().train, "chatml"]
+
+
+def test_another_section_may_be_as_bad_as_it_likes(tmp_path):
+    path = edited(tmp_path, "export.types", ["q4_K_X"])
+    assert params.load("train", Train, path) == read().train
 
 
 def test_the_8b_recipe_row_by_row(tmp_path):
@@ -92,69 +95,36 @@ def test_a_bad_source_is_named(change, message):
         Source(**plain | change)
 
 
-def test_the_digest_changes_with_any_file_of_conf(tmp_path):
-    conf = tmp_path / "conf"
-    shutil.copytree(ROOT / "conf", conf)
-    marker = tmp_path / "marker"
-    digest = stage.digest_of(conf)
-    stage.main(digest, conf, marker)
-    with (conf / "track/wandb.yaml").open("a") as file:
-        file.write("# edited\n")
-    with pytest.raises(UserError, match="dvc exp run"):
-        stage.main(digest, conf, marker)
+def test_a_bad_value_is_named_with_its_full_key(tmp_path):
+    for key, value in (("train.lora.r", "many"), ("train.lora.r", 0), ("train.lora.rr", 8)):
+        with pytest.raises(UserError, match=key.replace(".", r"\.")):
+            params.load("train", Train, edited(tmp_path, key, value))
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("train.lora.r", 0),
-        ("train.lora.r", "many"),
-        ("train.lora.rr", 8),
-        ("train.learning_rate", "2e-5x"),
-        ("train.learning_rate", -1.0),
-        ("train.precision", "int3"),
-        ("export.types", ["q4_K_X"]),
-        ("export.types", []),
-        ("data.prepare.test", 0.9),
-        ("model.scratch.hidden_size", 300),
-        ("template.pad_token", "<|im_end|>"),
-        ("unknown", 1),
-    ],
-)
-def test_a_bad_value_is_named_with_its_full_key(params, key, value):
-    with pytest.raises(UserError) as error:
-        config.load(params({key: value}))
-    assert key in str(error.value)
-
-
-def test_a_missing_key_is_named(params, tmp_path):
-    path = params({})
+def test_a_missing_key_is_named(tmp_path):
+    path = edited(tmp_path, "seed", 1)
     settings = OmegaConf.load(path)
     del settings.train.lora.lora_alpha
     OmegaConf.save(settings, path)
     with pytest.raises(UserError, match=r"train\.lora\.lora_alpha"):
-        config.load(path)
+        params.load("train", Train, path)
+    with pytest.raises(UserError, match=r"train\.lora\.depth"):
+        params.load("train.lora.depth", int, path)
 
 
 def test_broken_yaml_and_no_file(tmp_path):
     (tmp_path / "params.yaml").write_text("a: [1,\n")
     with pytest.raises(UserError, match="not valid YAML"):
-        config.load(tmp_path / "params.yaml")
+        params.load("seed", int, tmp_path / "params.yaml")
     with pytest.raises(UserError, match="no such file"):
-        config.load(tmp_path / "none.yaml")
+        params.load("seed", int, tmp_path / "none.yaml")
 
 
 def test_params_survive_dvcs_lock_file():
     """It folds long texts; one that comes back changed would make its stage stale for ever."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    composed_params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for depth in range(6):
-        nested = params
+        nested = composed_params
         for _ in range(depth):
             nested = {"x": nested}
         assert yaml.safe_load(dumps_yaml(nested)) == nested
-
-
-@pytest.mark.parametrize("pattern", ["hello", "^(", "^don't", "^“hi”"])
-def test_a_boilerplate_pattern_that_cannot_be_used_is_named(pattern):
-    with pytest.raises(UserError, match=r"data\.prepare\.boilerplate\.mine"):
-        prepare_settings(boilerplate={"mine": pattern})

@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import prepare_settings
-from stages.lib.boilerplate import strip_boilerplate
-from stages.lib.cleaning import clean
-from stages.lib.normalise import normalise
-from stages.lib.quality import defect
-from stages.lib.records import Dialogue, Question
+from stages.lib.core.errors import UserError
+from stages.lib.data.preparation.boilerplate import NAMES, require_known, strip_boilerplate
+from stages.lib.data.preparation.cleaning import clean
+from stages.lib.data.preparation.normalise import normalise
+from stages.lib.data.preparation.quality import defect
+from stages.lib.data.preparation.records import Dialogue, Question
+from support.settings import prepare_settings
 
 PATTERNS = prepare_settings().boilerplate
 ODD = "\u00a0\u2003\u200b\ufeff\u2028\t\r\x07\x00\ud800\x85"
@@ -64,6 +65,34 @@ def test_normal_form_is_a_fixed_point_without_odd_characters(text):
 )
 def test_boilerplate_goes_from_both_ends(answer, left):
     assert strip_boilerplate(answer, PATTERNS)[0] == left
+
+
+ALONE = {
+    "greeting": ("Good morning Mrs. Smith, it heals.", "It heals."),
+    "bare_greeting": ("Hello there it heals.", "It heals."),
+    "welcome": ("You are most welcome to our health care magic forum. It heals.", "It heals."),
+    "thanks": ("Many thanks for choosing our service today. It heals.", "It heals."),
+    "read": ("I have carefully read your question and history. It heals.", "It heals."),
+    "introduction": ("My name is Dr. Chat Doctor. It heals.", "It heals."),
+    "brief_answer": ("Brief Answer: it heals.", "It heals."),
+    "hope": ("It heals. I hope this was informative.", "It heals."),
+    "further": ("It heals. I will be glad to answer more.", "It heals."),
+    "regards": ("It heals. Have a nice day. Kind regards", "It heals."),
+    "chat_doctor": ("It heals - Dr. Chat Doctor, Cardiologist", "It heals"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_pattern_is_switched_by_its_name(name):
+    answer, left = ALONE[name]
+    assert strip_boilerplate(answer, [name]) == (left, [name])
+    assert name not in strip_boilerplate(answer, [other for other in NAMES if other != name])[1]
+
+
+def test_an_unknown_pattern_is_named():
+    for use in (require_known, lambda names: strip_boilerplate(GOOD, names)):
+        with pytest.raises(UserError, match=r"data\.prepare\.boilerplate is 'greetings', expected one of greeting, "):
+            use(["greeting", "greetings"])
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from conftest import ROOT
-from lib.hub import COMMIT, serving
-from stages.lib import download
-from stages.lib.download import discard, from_http, from_hub
-from stages.lib.errors import UserError
-from stages.lib.files import copy_verified
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import copy_verified
+from stages.lib.data.sources import download
+from stages.lib.data.sources.download import discard, from_http, from_hub
+from support.hub import COMMIT, serving
+from support.settings import ROOT
 
 CONTENT = random.Random(5).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -31,7 +31,8 @@ REPO, FILE = "house/dialogues", "data/dialogues.json"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(download, "BACK_OFF", 0.01)
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ KILLED = {
 @pytest.mark.parametrize("way", KILLED)
 def test_a_killed_download_resumes(way, server, tmp_path):
     server.stall = threading.Event()
-    code = f"import sys; from pathlib import Path; from stages.lib.download import *; print({KILLED[way]})"
+    code = f"import sys; from pathlib import Path; from stages.lib.data.sources.download import *; print({KILLED[way]})"
     command = [sys.executable, "-c", code, server.address, SHA256, tmp_path / "downloads", REPO, COMMIT, FILE]
     variables = environment(HF_ENDPOINT=server.address, HF_HOME=str(tmp_path / "home"))
     process = subprocess.Popen(command, env=variables, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -223,7 +224,7 @@ def test_a_failure_that_passes_is_not_an_error(fetched, hub):
 
 
 def test_the_hub_is_down(hub):
-    hub.failures = [500] * download.ATTEMPTS
+    hub.failures = [500] * 9
     assert "the server answered 500" in refused(from_hub, REPO, COMMIT, FILE)
 
 
@@ -265,7 +266,7 @@ def test_a_token_goes_to_the_hub_and_nowhere_else(hub, monkeypatch):
 
 
 def test_what_huggingface_hub_reads_from_the_environment(server, tmp_path):
-    code = f"from stages.lib.download import from_hub; print(from_hub({REPO!r}, {COMMIT!r}, {FILE!r}))"
+    code = f"from stages.lib.data.sources.download import from_hub; print(from_hub({REPO!r}, {COMMIT!r}, {FILE!r}))"
     variables = environment(HF_ENDPOINT=server.address, HF_HOME=str(tmp_path), HF_TOKEN="hf_x")
 
     def run(**more):
@@ -284,7 +285,7 @@ def test_what_huggingface_hub_reads_from_the_environment(server, tmp_path):
 
 def test_a_branch_follows_the_hub_and_needs_none_once_it_is_in_the_cache(hub, monkeypatch):
     assert from_hub(REPO, "main", FILE).read_bytes() == CONTENT
-    hub.failures = [503] * download.ATTEMPTS
+    hub.failures = [503] * 9
     assert from_hub(REPO, "main", FILE).read_bytes() == CONTENT
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert from_hub(REPO, "main", FILE).read_bytes() == CONTENT
@@ -315,13 +316,26 @@ def test_a_name_that_does_not_resolve(monkeypatch, tmp_path):
 def test_a_web_server_that_refuses(server, tmp_path, status):
     server.failures = [status]
     text = refused(from_http, f"{server.address}/file.json", SHA256, tmp_path)
-    assert f"{server.address}/file.json: the server answered {status}" in text and "conf/data/" in text
+    assert f"{server.address}/file.json': the server answered {status}" in text and "conf/data/" in text
     assert len(server.requests) == 1
+
+
+def test_a_web_server_that_stays_busy(server, tmp_path):
+    server.failures = [503] * 9
+    text = refused(from_http, f"{server.address}/file.json", SHA256, tmp_path)
+    assert "the server answered 503" in text and "the same command resumes" in text
+    assert len(server.requests) == download.ATTEMPTS
+
+
+def test_offline_nothing_is_downloaded_from_the_web_either(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "unset HF_HUB_OFFLINE" in refused(from_http, f"{server.address}/file.json", SHA256, tmp_path)
+    assert not server.requests
 
 
 @pytest.mark.parametrize("address", ["", "file.json", "ftp://127.0.0.1/f", "http:///f", "http://127.0.0.1:x/"])
 def test_an_address_that_is_none(tmp_path, address):
-    assert "is no address" in refused(from_http, address, SHA256, tmp_path)
+    assert "no address" in refused(from_http, address, SHA256, tmp_path)
 
 
 def test_something_that_is_no_hub(hub):

@@ -1,6 +1,6 @@
 """Masking of personal data, against a labelled set written for it and a table of hard cases.
 
-`pytest tests/lib/test_personal.py -s` prints precision and recall. Rows marked `held_out` were written before the
+`pytest tests/lib/data/test_personal.py -s` prints precision and recall. Rows marked `held_out` were written before the
 patterns and never looked at one by one.
 """
 
@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import pytest
 
-from conftest import ROOT
-from stages.lib.personal import mask, spans
+from stages.lib.data.preparation.personal import mask, spans
+from support.settings import ROOT
 
 KINDS = ("email", "phone", "url", "name")
 ROWS = [json.loads(line) for line in (ROOT / "tests/data/personal.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import ROOT
-from stages.lib import parquet
-from stages.lib.errors import UserError
-from stages.lib.readers import READERS, read_rows
-from stages.lib.records import LONGEST, Dialogue, Malformed, Question, read_dialogues, read_questions
+from stages.lib.core.errors import UserError
+from stages.lib.data.preparation import parquet
+from stages.lib.data.preparation.readers import READERS, read_rows
+from stages.lib.data.preparation.records import LONGEST, Dialogue, Malformed, Question, read_dialogues, read_questions
+from support.settings import ROOT
 
 FORMATS = tuple(READERS)
 ALPACA = [
@@ -296,7 +296,7 @@ def test_a_line_of_50_megabytes_is_one_malformed_row(write, format):
 LAUGHS = """
 import re, sys
 from pathlib import Path
-from stages.lib.records import read_dialogues
+from stages.lib.data.preparation.records import read_dialogues
 print(sum("oversized" in record.detail for record in read_dialogues(Path(sys.argv[1]), "here", "parquet", {})))
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """

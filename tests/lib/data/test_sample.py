@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.lib import deduplicate, sample
-from stages.lib.errors import UserError
-from stages.lib.ngrams import word_hashes, words
+from stages.lib.core.errors import UserError
+from stages.lib.data.preparation import deduplicate
+from stages.lib.data.preparation.ngrams import word_hashes, words
+from stages.lib.data.sources import sample
+from support.settings import ROOT
 
-TABLES = Path(__file__).parents[2] / "data" / "sample"
+TABLES = ROOT / "data/sample"
 CONDITIONS, PHRASES = sample.read_tables(TABLES)
 NAMES = [condition["name"] for condition in CONDITIONS]
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import prepare_settings
-from stages.lib.cleaning import text_of
-from stages.lib.decontaminate import contaminated
-from stages.lib.deduplicate import near_duplicates
-from stages.lib.ngrams import join, ngrams, select, word_hashes, words
-from stages.lib.selection import overlap, selected
-from stages.lib.split import content_hash, split_of
+from stages.lib.data.preparation.cleaning import text_of
+from stages.lib.data.preparation.decontaminate import contaminated
+from stages.lib.data.preparation.deduplicate import near_duplicates
+from stages.lib.data.preparation.ngrams import join, ngrams, select, word_hashes, words
+from stages.lib.data.preparation.selection import overlap, selected
+from stages.lib.data.preparation.split import content_hash, split_of
+from support.settings import prepare_settings
 
 SETTINGS = prepare_settings(near_duplicates={"ngram": 3, "threshold": 0.8, "bands": 20, "band_rows": 6})
 LISTS = st.lists(st.lists(st.sampled_from("abcde"), max_size=9), max_size=12)
@@ -33,7 +33,7 @@ def grams(text, n):
 def small_blocks():
     """So that a handful of texts is more than one block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stages.lib.ngrams.BLOCK", 16)
+        patch.setattr("stages.lib.data.preparation.ngrams.BLOCK", 16)
         yield
 
 

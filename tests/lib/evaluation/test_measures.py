@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
-from conftest import conversations
-from stages.lib import bootstrap, exam
-from stages.lib.batches import batches
-from stages.lib.comparison import compare
-from stages.lib.errors import UserError
-from stages.lib.gates import gates
-from stages.lib.measures import MEASURES, measured
-from stages.lib.medqa import LETTERS, question_prompt
-from stages.lib.schema import MEASURE_NAMES, Gates
+from stages.lib.core.errors import UserError
+from stages.lib.data.medqa import LETTERS, question_prompt
+from stages.lib.evaluation.engines.batches import batches
+from stages.lib.evaluation.metrics import bootstrap, exams
+from stages.lib.evaluation.metrics.comparison import compare
+from stages.lib.evaluation.metrics.measures import MEASURES, measured
+from stages.lib.evaluation.predict.exams import shuffle_options
+from stages.lib.reporting.gates import judge
+from stages.lib.settings.gates import Gates
+from support.sample import conversations
 
 RNG = np.random.default_rng(5)
 TEXTS = [row["messages"][1]["content"] for row in conversations(40)]
@@ -35,7 +36,7 @@ def predictions(better: float = 0.0, right: float = 0.5) -> list[dict]:
         rows.append({"id": f"{i}", "kind": "dialogue", "reference": text, "answer": answer, "stopped": True})
     for i in range(200):
         letter = "B" if i < 200 * right else "C"
-        choice = {"answer": letter, "letter": letter, "generated": "" if i % 10 == 0 else letter}
+        choice = {"full_text": letter, "letter": letter, "text": "I do not know." if i % 10 == 0 else f"{letter}. so"}
         about = {"id": f"{i}", "kind": "medqa", "step": f"step{1 + i % 2}", "answer_idx": "B"}
         rows.append(about | choice | {"probabilities": [0.1, 0.7, 0.1, 0.1]})
     return rows
@@ -44,7 +45,6 @@ def predictions(better: float = 0.0, right: float = 0.5) -> list[dict]:
 def test_figures_are_those_of_their_definitions_and_lie_in_their_intervals():
     rows = predictions(better=0.5)
     found = measured(rows)
-    assert tuple(MEASURES) == MEASURE_NAMES
     said = [row for row in rows if row["kind"] == "dialogue"]
     answers, references = [row["answer"] for row in said], [[row["reference"] for row in said]]
     assert found["bleu"] == pytest.approx(BLEU().corpus_score(answers, references).score)
@@ -53,8 +53,8 @@ def test_figures_are_those_of_their_definitions_and_lie_in_their_intervals():
     nats = sum(row["nats"] for row in told)
     assert found["perplexity"] == pytest.approx(math.exp(nats / sum(row["tokens"] for row in told)))
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / (90 * len(told)))
-    assert found["exact_match"] == 0.5 and found["generated_exact_match"] == 0.45
-    for name in MEASURE_NAMES:
+    assert found["accuracy"] == found["letter_accuracy"] == 0.5 and found["generated_accuracy"] == 0.45
+    for name in MEASURES:
         assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
 
 
@@ -71,7 +71,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
 def test_an_interval_is_the_same_to_the_last_digit_on_any_processor():
     """OpenBLAS is told to take an older and a newer processor's kernels."""
     code = (
-        "import numpy as np; from stages.lib import bootstrap; "
+        "import numpy as np; from stages.lib.evaluation.metrics import bootstrap; "
         "print(bootstrap.interval(np.random.default_rng(0).random((143, 2)), bootstrap.ratio))"
     )
     seen = {
@@ -109,26 +109,27 @@ def test_better_is_said_only_where_the_interval_leaves_out_zero():
     assert {one["verdict"] for one in down.values()} == {"worse"}
     assert up["perplexity"]["difference"] == -down["perplexity"]["difference"] < 0
     little = compare(worse, predictions(right=0.505))
-    assert little["exact_match"]["verdict"] == "no difference shown" and little["exact_match"]["p"] == 1
+    assert little["accuracy"]["verdict"] == "no difference shown" and little["accuracy"]["p"] == 1
     with pytest.raises(UserError, match="asked different things"):
         compare(worse, better[1:])
 
 
 def test_gates_pass_and_fail_for_what_they_name():
     settings = Gates(strict=False, better=["perplexity"], quantized_points=2, quantized_perplexity=0.03, stopped=1.0)
-    good = {"exact_match": 0.60, "perplexity": 3.0, "stopped": 1.0}
+    good = {"accuracy": 0.60, "perplexity": 3.0, "stopped": 1.0}
     evaluations = {"base": good | {"stopped": 0.1}, "adapter": good, "tuned": good, "q4_K_M": good}
     seen = {"difference": -1.0, "low": -2.0, "high": -0.5, "verdict": "better"}
     told = {"tuned against base": {"perplexity": seen}}
     none = {"test": 0, "medqa_test": 0}
 
     def failed(evaluations=evaluations, told=told, overlap=none):
-        return [one["gate"] for one in gates(settings, evaluations, told, overlap) if not one["passes"]]
+        gates = judge(settings, evaluations, told, {"overlap": overlap, "overlap_words": 13})
+        return [gate.gate for gate in gates if not gate.passes]
 
     assert not failed()
-    assert failed(evaluations | {"q4_K_M": good | {"exact_match": 0.58}}) == []
+    assert failed(evaluations | {"q4_K_M": good | {"accuracy": 0.58}}) == []
     for change, words in (
-        ({"exact_match": 0.579}, "2 points"),
+        ({"accuracy": 0.579}, "2 points"),
         ({"perplexity": 3.1}, "3% above"),
         ({"stopped": 0.9}, "end"),
     ):
@@ -145,7 +146,7 @@ def test_gates_pass_and_fail_for_what_they_name():
      ("I think it is A", ""), ("b. rest", ""), ("", ""), ("E. none", ""), ("Both A and B", ""), ("Answer: none", "")],
 )  # fmt: skip
 def test_only_a_letter_that_the_answer_begins_with_is_one(text, letter):
-    assert exam.spoken_letter(text) == letter
+    assert exams.parse_letter(text) == letter
 
 
 def question(number: int) -> dict:
@@ -166,25 +167,27 @@ def test_shuffling_moves_the_right_answer_and_keeps_it_right():
     places = []
     for number in range(400):
         row = question(number)
-        again = exam.shuffled(row, 1)
+        again = shuffle_options(row, 1)
         assert sorted(again["options"].values()) == sorted(row["options"].values())
         assert again["options"][again["answer_idx"]] == row["options"][row["answer_idx"]]
         assert again["messages"][0]["content"] == question_prompt(row["question"], again["options"])
-        assert again == exam.shuffled(row, 1)
+        assert again == shuffle_options(row, 1)
         places.append(again["answer_idx"])
     assert all(70 < places.count(letter) < 130 for letter in LETTERS)
-    assert any(exam.shuffled(question(n), 1)["options"] != exam.shuffled(question(n), 2)["options"] for n in range(9))
+    assert any(
+        shuffle_options(question(n), 1)["options"] != shuffle_options(question(n), 2)["options"] for n in range(9)
+    )
 
 
 def test_calibration_and_letter_counts():
     rows = [row for row in predictions(right=0.7) if row["kind"] == "medqa"]
-    found = exam.tables(rows, [])
+    found = exams.tables(rows, [])
     assert found["calibration_error"] == pytest.approx(0.0) and found["unparseable"] == 20
     assert found["calibration"] == [{"confidence": pytest.approx(0.7), "accuracy": 0.7, "questions": 200}]
-    assert found["chosen"]["letter"] == {"A": 0, "B": 140, "C": 60, "D": 0} and found["right"]["B"] == 200
+    assert found["chosen"]["letter"] == {"A": 0, "B": 140, "C": 60, "D": 0} and found["correct"]["B"] == 200
     assert found["by_step"]["step1"]["questions"] == 100 and found["shuffled"] == {"repeats": 0}
     sure = [row | {"probabilities": [0.0, 1.0, 0.0, 0.0]} for row in rows]
-    assert exam.tables(sure, [])["calibration_error"] == pytest.approx(0.3)
+    assert exams.tables(sure, [])["calibration_error"] == pytest.approx(0.3)
 
 
 def test_batches_hold_every_text_once_and_no_more_than_fits():

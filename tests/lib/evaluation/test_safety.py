@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from conftest import ROOT
-from stages.lib.errors import UserError
-from stages.lib.ngrams import words
-from stages.lib.safety import judge, load, shows
-from stages.lib.sample import dialogues, read_tables
+from stages.lib.core.errors import UserError
+from stages.lib.data.preparation.ngrams import words
+from stages.lib.data.sources.sample import dialogues, read_tables
+from stages.lib.evaluation.metrics.safety import judge, load, shows
+from support.settings import ROOT
 
 SET = ROOT / "data/safety"
 SHARED = ROOT / "../shared/data"

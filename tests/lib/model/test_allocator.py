@@ -15,7 +15,7 @@ before = process.memory_info().rss
 del [torch.ones(5 << 20) for _ in range(10)][:]
 print(process.memory_info().rss - before)
 """
-KEEP = "from stages.lib.allocator import keep_freed_memory; keep_freed_memory()"
+KEEP = "from stages.lib.model.allocator import keep_freed_memory; keep_freed_memory()"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")

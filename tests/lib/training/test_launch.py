@@ -12,12 +12,12 @@ import pytest
 from datasets import load_from_disk
 from safetensors.torch import load_file
 
-from conftest import train_settings
-from stages.lib import launch
-from stages.lib.errors import UserError
-from stages.lib.files import read_json
-from stages.lib.train_schema import Launch
-from training import arguments, started, wait_for
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json
+from stages.lib.settings.train import Launch
+from stages.lib.training import launch
+from support.settings import train_settings
+from support.training import arguments, started, wait_for
 
 ROWS, EPOCHS = 36, 3  # 27 optimiser steps of 4 rows
 LONG = {"num_train_epochs": EPOCHS, "learning_rate": 1e-3, "lora_dropout": 0.0, "save_steps": 5, "eval_steps": 5}
@@ -91,6 +91,20 @@ def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone,
     assert max(float((ours[name].float() - theirs[name].float()).abs().max()) for name in theirs) < 1e-3
 
 
+def test_dora_shards_among_processes_as_one_trains_it(even, base, tmp_path):
+    """PEFT warns that the product of an adapter's factors fails under FSDP (`adapters.factors_product`)."""
+    changes = {"method": "dora", "num_train_epochs": 1, "learning_rate": 1e-3}
+    both = Launch(strategy="fsdp", processes=2, nodes=1, rendezvous="")
+    for name, more in (("one", {}), ("two", {"launch": both, "gradient_accumulation_steps": 1})):
+        process = started(tmp_path / name, arguments(even, base, tmp_path / name, **changes, **more))
+        errors = finish(process)
+        assert process.returncode == 0, errors
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    ours, theirs = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("two", "one"))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name].float() - theirs[name].float()).abs().max()) for name in theirs) < 1e-3
+
+
 def test_two_nodes_of_which_one_loses_its_process_go_on_and_the_first_writes(alone, even, base, tmp_path):
     """As two machines with a shared checkout would: the same settings on both, NODE_RANK on the second."""
     nodes = two_nodes()
@@ -124,7 +138,7 @@ def test_no_gpu_for_one_process_each_is_said():
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_machine_that_is_left_alone_says_so(rank, monkeypatch):
     monkeypatch.setenv("NODE_RANK", rank)
-    monkeypatch.setattr(launch, "MEETING", 2)
+    monkeypatch.setattr(launch, "RENDEZVOUS_TIMEOUT", 2)
     with pytest.raises(UserError, match=r"not all 2 machines met at train.launch.rendezvous=localhost:.*NODE_RANK=1"):
         launch.start(two_nodes(), train_settings)
 

@@ -1,14 +1,10 @@
-"""The loss without logits equals the plain one, gradients included."""
+"""The fused linear cross-entropy equals the plain one, gradients included."""
 
 import pytest
 import torch
-from datasets import load_from_disk
 from torch.nn.functional import cross_entropy
 
-from conftest import CHATML, train_settings
-from stages.lib import adapters, loss
-from stages.lib.finetune import collate
-from stages.lib.models import load_tokenizer
+from stages.lib.training import loss
 
 
 def inputs(dtype, trained):
@@ -52,27 +48,3 @@ def test_no_chunk_is_larger_than_it_may_be(monkeypatch):
     ours, target = inputs(torch.float32, trained=True)
     loss.LinearCrossEntropy.apply(*ours, [7, 450], target)
     assert {shape[0] for shape in seen} == {5} and len(seen) == 8
-
-
-def test_the_training_call_gives_transformers_own_loss_and_gradients(base, tokenized):
-    """The whole model under PEFT, with trained token rows: packed rows in, the same loss and gradients out."""
-    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
-    rows = load_from_disk(tokenized / "train").with_format("numpy")
-    batch = collate([rows[0], rows[1]])
-    del batch["record_ids"], batch["tokens"]
-    results = []
-    for attention in ("documents", "sdpa"):
-        model = adapters.trainable(base, "lora", "none", "fp32", attention, train_settings().lora, ids, 1).eval()
-        if attention == "documents":
-            loss.without_logits(model.get_base_model(), ids, offload=False)
-            got = model(**batch, num_items_in_batch=50).loss
-        else:
-            plain = {name: batch[name] for name in ("input_ids", "labels", "position_ids")}
-            got = model(**plain, num_items_in_batch=50).loss
-        got.backward()
-        results.append((got, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}))
-    (ours, our_grads), (theirs, their_grads) = results
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-4)
-    assert our_grads.keys() == their_grads.keys()
-    for name, grad in our_grads.items():
-        torch.testing.assert_close(grad, their_grads[name], rtol=1e-3, atol=1e-5, msg=name)

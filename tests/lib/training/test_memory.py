@@ -10,11 +10,12 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench.memory import LLAMA_3_8B, counted
-from conftest import train_settings
-from stages.lib import shapes
-from stages.lib.errors import UserError
-from stages.lib.memory import GIB, estimate, require
-from stages.lib.train_schema import Launch, Lora, Train
+from stages.lib.core.errors import UserError
+from stages.lib.settings.train import Launch, Lora, Train
+from stages.lib.training import shapes
+from stages.lib.training.memory import GIB, require
+from stages.lib.training.memory_estimate import estimate
+from support.settings import train_settings
 
 TINY = LLAMA_3_8B | {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 3, "vocab_size": 1024}
 TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -81,7 +82,7 @@ def test_no_setting_that_would_be_needless_is_named():
 
 
 def test_where_nothing_helps_that_is_said():
-    with pytest.raises(UserError, match=r"no setting fits: even with -S .* it takes .* GiB; take shorter rows"):
+    with pytest.raises(UserError, match=r"no setting fits: even with -S .* it takes .* GiB; take shorter sequences"):
         require(LLAMA_3_8B, of_8b(), 3 * GIB)
 
 

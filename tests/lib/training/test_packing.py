@@ -5,11 +5,11 @@ import pytest
 import torch
 from datasets import load_from_disk
 
-from stages.lib.attention import boundaries, documents
-from stages.lib.chat import IGNORED
-from stages.lib.finetune import collate
-from stages.lib.models import load_model
-from stages.lib.packing import pack
+from stages.lib.model.chat import IGNORED
+from stages.lib.model.loading import load_model
+from stages.lib.training.attention import boundaries, documents
+from stages.lib.training.packing import pack
+from stages.lib.training.trainer import collate
 
 
 def examples(lengths):

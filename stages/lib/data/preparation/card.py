@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from stages.lib.data_schema import Prepare
-from stages.lib.templates import render
+from stages.lib.rendering.templates import render
+from stages.lib.settings.data import Prepare
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from stages.lib.drawing import GREY, as_svg
-from stages.lib.statistics import lengths_of
+from stages.lib.data.preparation.statistics import lengths_of
+from stages.lib.rendering.svg import GREY, as_svg
 
 NAMES = {
     "read": "readable",

@@ -2,15 +2,15 @@
 
 from collections import Counter
 
-from stages.lib import quality
-from stages.lib.boilerplate import strip_boilerplate
-from stages.lib.data_schema import Prepare
-from stages.lib.medqa import answer_text, question_prompt, question_text
-from stages.lib.ngrams import Hashes, word_hashes, words
-from stages.lib.normalise import normalise
-from stages.lib.personal import mask
-from stages.lib.records import Dialogue, Malformed, Question
-from stages.lib.split import content_hash
+from stages.lib.data.medqa import answer_text, question_prompt, question_text
+from stages.lib.data.preparation import quality
+from stages.lib.data.preparation.boilerplate import strip_boilerplate
+from stages.lib.data.preparation.ngrams import Hashes, word_hashes, words
+from stages.lib.data.preparation.normalise import normalise
+from stages.lib.data.preparation.personal import mask
+from stages.lib.data.preparation.records import Dialogue, Malformed, Question
+from stages.lib.data.preparation.split import content_hash
+from stages.lib.settings.data import Prepare
 
 
 def clean_chunk(records: list[Dialogue | Question | Malformed], prepare: Prepare) -> tuple[list[dict], Hashes]:
@@ -42,7 +42,8 @@ def text_of(row: dict) -> str:
 
 def clean_dialogue(dialogue: Dialogue, prepare: Prepare) -> dict:
     """Normalised, its answers stripped of boilerplate, judged, masked."""
-    changes, messages = Counter(), []
+    changes: Counter[str] = Counter()
+    messages = []
     for message in dialogue.messages:
         role = message["role"]
         if role == "system" and not prepare.keep_system:
@@ -56,8 +57,8 @@ def clean_dialogue(dialogue: Dialogue, prepare: Prepare) -> dict:
         messages.append({"role": role, "content": content})
     reason = quality.defect(messages, prepare.min_words, prepare.max_words, prepare.language)
     for message in messages:
-        message["content"], found = mask(message["content"])
-        changes.update({f"masked_{kind}": count for kind, count in found.items()})
+        message["content"], masked = mask(message["content"])
+        changes.update({f"masked_{kind}": count for kind, count in masked.items()})
     return _row(dialogue, messages, dict(changes)) | ({"reason": reason} if reason else {})
 
 

@@ -1,25 +1,25 @@
-"""Texts that share a long run of words with what is tested on."""
+"""Texts that share a long n-gram with what is tested on."""
 
 import numpy as np
 
-from stages.lib.ngrams import Hashes
+from stages.lib.data.preparation.ngrams import Hashes
 
-OVERLAP = 13  # words in a row that must not be shared: GPT-3's report
+OVERLAP_WORDS = 13  # length of the n-grams by which the overlap of the splits is measured: GPT-3's report
 TABLE_BITS = 24
 
 
-def contaminated(runs: Hashes, held_out: Hashes) -> dict[int, int]:
-    """Index of each text that shares a run with a held-out one -> the word at which its first such run begins.
+def contaminated(grams: Hashes, held_out: Hashes) -> dict[int, int]:
+    """Index of each text that shares an n-gram with a held-out one -> the word at which its first such n-gram begins.
 
-    Both are `ngrams` of the same length. The measure of GPT-3's report (Brown et al. 2020, appendix C), but
-    strict: a run that is common wording counts too.
+    Both are `ngrams` of the same n. The measure of GPT-3's report (Brown et al. 2020, appendix C), but strict: an
+    n-gram that is common wording counts too.
     """
-    wanted = np.unique(held_out.flat)
+    tested = np.unique(held_out.flat)
     shift = np.uint64(64 - TABLE_BITS)
-    table = np.zeros(2**TABLE_BITS, bool)  # a look-up that tells most runs apart before the exact comparison
-    table[wanted >> shift] = True
-    maybe = np.flatnonzero(table[runs.flat >> shift])
-    shared = maybe[np.isin(runs.flat[maybe], wanted)]
-    text = np.searchsorted(runs.starts, shared, side="right") - 1
+    table = np.zeros(2**TABLE_BITS, bool)  # a look-up that tells most n-grams apart before the exact comparison
+    table[tested >> shift] = True
+    candidates = np.flatnonzero(table[grams.flat >> shift])
+    shared = candidates[np.isin(grams.flat[candidates], tested)]
+    text = np.searchsorted(grams.starts, shared, side="right") - 1
     first, at = np.unique(text, return_index=True)
-    return {int(i): int(shared[k] - runs.starts[i]) for i, k in zip(first, at, strict=True)}
+    return {int(i): int(shared[k] - grams.starts[i]) for i, k in zip(first, at, strict=True)}

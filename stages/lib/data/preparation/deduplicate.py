@@ -1,11 +1,12 @@
 """Exact and near-duplicates among texts."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
-from stages.lib.ngrams import Hashes, ngrams, select
+from stages.lib.data.preparation.ngrams import Hashes, ngrams, select
 
 SEED = 1  # of the MinHash permutations
 
@@ -75,7 +76,7 @@ def _proposed(grams: Hashes, bands: int, band_rows: int) -> list[tuple[int, ...]
     return sorted(groups)
 
 
-def _signatures(grams: Hashes, num_perm: int):
+def _signatures(grams: Hashes, num_perm: int) -> Any:
     return RMinHash.digest_matrix_from_flat_token_hashes(
         np.ascontiguousarray(grams.flat), grams.starts.astype(np.uint64), num_perm=num_perm, seed=SEED
     )

@@ -1,4 +1,4 @@
-"""Texts as 64-bit hashes of their words, and of their runs of n words."""
+"""Texts as 64-bit hashes of their words, and of their word n-grams."""
 
 import re
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def words(text: str) -> list[str]:
 
 
 def word_hashes(texts: list[list[str]]) -> Hashes:
-    """BLAKE2b of each word, cut to 64 bits: the same word has the same hash in every run."""
+    """BLAKE2b of each word, cut to 64 bits: the same word always has the same hash."""
     hashed = {word: _hash(word) for word in set(chain.from_iterable(texts))}
     flat = list(map(hashed.__getitem__, chain.from_iterable(texts)))
     return Hashes(np.array(flat, np.uint64), _starts([len(text) for text in texts]))
@@ -49,7 +49,7 @@ def join(parts: list[Hashes]) -> Hashes:
     )
 
 
-def select(hashes: Hashes, chosen: list[int]) -> Hashes:
+def select(hashes: Hashes, chosen: list[int] | np.ndarray) -> Hashes:
     """The chosen texts, in the order of all."""
     lengths = np.diff(hashes.starts)
     keep = np.zeros(len(lengths), bool)
@@ -58,9 +58,9 @@ def select(hashes: Hashes, chosen: list[int]) -> Hashes:
 
 
 def ngrams(hashes: Hashes, n: int) -> Hashes:
-    """The hash of every run of n words, in order; a text of fewer words is one shorter run, an empty one has none.
+    """The hash of every n-gram, in order; a text of fewer words is one shorter n-gram, an empty one has none.
 
-    A polynomial hash modulo 2^64, put together from runs of 1, 2, 4, ... words, then mixed (the finaliser of
+    A polynomial hash modulo 2^64, put together from n-grams of 1, 2, 4, ... words, then mixed (the finaliser of
     MurmurHash3, Appleby).
     """
     cuts = np.searchsorted(hashes.starts, np.arange(0, hashes.starts[-1], BLOCK))
@@ -76,18 +76,19 @@ def _ngrams(hashes: Hashes, n: int) -> Hashes:
     shifts = n * np.arange(len(lengths))
     padded[np.arange(hashes.starts[-1]) + np.repeat(shifts, lengths)] = hashes.flat
 
-    run, size, whole, covered = padded, 1, np.zeros_like(padded), 0
+    gram, size = padded, 1  # hashes of `size` words, a power of two
+    whole, covered = np.zeros_like(padded), 0  # the n-gram's first `covered` words
     while True:
         if n & size:
-            whole = whole * _power(size) + np.roll(run, -covered)
+            whole = whole * _power(size) + np.roll(gram, -covered)
             covered += size
         if covered == n:
             break
-        run, size = run * _power(size) + np.roll(run, -size), 2 * size
+        gram, size = gram * _power(size) + np.roll(gram, -size), 2 * size
 
-    runs = np.where(lengths > 0, np.maximum(lengths - n + 1, 1), 0)
-    starts = _starts(runs)
-    mixed = whole[np.arange(starts[-1]) + np.repeat(hashes.starts[:-1] + shifts - starts[:-1], runs)]
+    counts = np.where(lengths > 0, np.maximum(lengths - n + 1, 1), 0)
+    starts = _starts(counts)
+    mixed = whole[np.arange(starts[-1]) + np.repeat(hashes.starts[:-1] + shifts - starts[:-1], counts)]
     mixed ^= mixed >> np.uint64(33)
     mixed *= np.uint64(0xFF51AFD7ED558CCD)
     mixed ^= mixed >> np.uint64(33)
@@ -98,5 +99,5 @@ def _power(exponent: int) -> np.uint64:
     return np.uint64(pow(MULTIPLIER, exponent, 2**64))
 
 
-def _starts(lengths) -> np.ndarray:
+def _starts(lengths: list[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
+from typing import TypeVar
 
 CHUNK = 2000  # records that travel to a worker together
+Record = TypeVar("Record")
+Result = TypeVar("Result")
 
 
-def in_chunks(function: Callable[[list], object], records: Iterable) -> Iterator[object]:
+def in_chunks(function: Callable[[list[Record]], Result], records: Iterable[Record]) -> Iterator[Result]:
     """Yield `function(chunk)` for each chunk of the records; a few records are done in this process."""
     chunks = _chunks(iter(records))
     first = next(chunks, [])
@@ -21,7 +24,7 @@ def in_chunks(function: Callable[[list], object], records: Iterable) -> Iterator
         yield from pool.map(function, [first, *chunks])
 
 
-def _chunks(records: Iterator) -> Iterator[list]:
+def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
     while chunk := list(islice(records, CHUNK)):
         yield chunk
 

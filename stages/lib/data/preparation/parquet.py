@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.lib.defects import Defect, keyed
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
+from stages.lib.data.preparation.defects import Defect, keyed
 
 # A few bytes of Parquet can stand for any number of rows (run lengths, dictionaries) and of bytes (compression).
 # Text packs three to ten times: what unpacks a hundred times is refused, by its footer and again while it is read.
@@ -19,10 +19,14 @@ MOST_RATIO, MOST_BYTES = 100, 2**28  # unpacked: the ratio to the file's size, w
 SHORT_GROUP, AT_ONCE = 2**23, 2**29  # bytes unpacked
 ROWS_AT_ONCE = 256
 
+Decoded = dict[str, tuple[pa.Array, dict]]  # column -> Arrow's dictionary of its texts, and those decoded so far
+
 
 def parquet_rows(path: Path) -> Iterator[dict | Defect]:
     """Yield each row as texts, numbers, lists and dicts; raises UserError with the row where the file is corrupt."""
-    number, unpacked, decoded = 0, 0, {}
+    number = 0  # of the last row read
+    unpacked = 0  # bytes
+    decoded: Decoded = {}
     try:
         texts, at_once = _plan(path, pq.read_metadata(path))
         with pq.ParquetFile(path, read_dictionary=texts) as file:
@@ -74,14 +78,14 @@ def _unpacked(array: pa.Array) -> int:
     return array.nbytes
 
 
-def _rows(batch: pa.RecordBatch, decoded: dict) -> Iterator[dict | Defect]:
+def _rows(batch: pa.RecordBatch, decoded: Decoded) -> Iterator[dict | Defect]:
     names = batch.schema.names
     columns = [_values(column, name, decoded) for name, column in zip(names, batch.columns, strict=True)]
     for row in zip(*columns, strict=True):
         yield keyed(zip(names, row, strict=True))
 
 
-def _values(array: pa.Array, name: str, decoded: dict) -> list:
+def _values(array: pa.Array, name: str, decoded: Decoded) -> list:
     """Arrow values as Python's: texts, numbers, lists and dicts; those of any other type stay Arrow's own.
 
     Arrow's `to_pylist` would copy a text for each row that has it, and fail the whole batch for one bad text.
@@ -100,11 +104,11 @@ def _values(array: pa.Array, name: str, decoded: dict) -> list:
     return [_value(value, name) for value in array]
 
 
-def _kept_once(array: pa.DictionaryArray, name: str, decoded: dict) -> list:
+def _kept_once(array: pa.DictionaryArray, name: str, decoded: Decoded) -> list:
     """Texts by their number in the dictionary, each decoded once while the dictionary stays the same."""
-    dictionary, texts = decoded.get(name, (None, {}))
-    if dictionary is None or not array.dictionary.equals(dictionary):
-        dictionary, texts = decoded[name] = array.dictionary, {None: None}
+    if name not in decoded or not array.dictionary.equals(decoded[name][0]):
+        decoded[name] = (array.dictionary, {None: None})
+    dictionary, texts = decoded[name]
     numbers = array.indices.to_pylist()
     for number in set(numbers) - texts.keys():
         if not 0 <= number < len(dictionary):

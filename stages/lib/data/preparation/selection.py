@@ -1,11 +1,13 @@
 """Steps 4 to 7 on all records together: which rows stay, in which split, and why the others go."""
 
-from stages.lib.cleaning import text_of
-from stages.lib.data_schema import NearDuplicates, Prepare
-from stages.lib.decontaminate import OVERLAP, contaminated
-from stages.lib.deduplicate import exact_duplicates, near_duplicates
-from stages.lib.ngrams import Hashes, ngrams, select, words
-from stages.lib.split import split_of
+from collections.abc import Container
+
+from stages.lib.data.preparation.cleaning import text_of
+from stages.lib.data.preparation.decontaminate import OVERLAP_WORDS, contaminated
+from stages.lib.data.preparation.deduplicate import exact_duplicates, near_duplicates
+from stages.lib.data.preparation.ngrams import Hashes, ngrams, select, words
+from stages.lib.data.preparation.split import split_of
+from stages.lib.settings.data import NearDuplicates, Prepare
 
 BAD = ("reason", "detail", "content")  # what the steps on a single record say of one that has to go
 
@@ -45,9 +47,9 @@ def selected(
     n = prepare.decontaminate
     steps["decontaminate"] = {}
     if n:
-        runs = ngrams(hashes, n)
+        grams = ngrams(hashes, n)
         for those, reason in ((held_out, "contaminated_medqa_test"), (test, "contaminated_test")):
-            steps["decontaminate"] |= drop_contaminated(rows, runs, learnt, those, n, reason)
+            steps["decontaminate"] |= drop_contaminated(rows, grams, learnt, those, n, reason)
             learnt = _without(learnt, steps["decontaminate"])
 
     questions = [i for i in learnt if records[rows[i]["source"]] == "train_questions"]
@@ -58,10 +60,10 @@ def selected(
 
 
 def overlap(hashes: Hashes, splits: dict[str, list[int]]) -> dict[str, int]:
-    """How many records of each test set share OVERLAP words in a row with a train or validation text that is left."""
-    runs = ngrams(hashes, OVERLAP)
-    found = set(contaminated(runs, select(runs, splits["train"] + splits["validation"])))
-    return {name: len(found.intersection(splits[name])) for name in ("test", "medqa_test")}
+    """How many records of each test set share an n-gram of OVERLAP_WORDS with a train or validation text."""
+    grams = ngrams(hashes, OVERLAP_WORDS)
+    overlapping = set(contaminated(grams, select(grams, splits["train"] + splits["validation"])))
+    return {name: len(overlapping.intersection(splits[name])) for name in ("test", "medqa_test")}
 
 
 def drop_exact(rows: list[dict], alive: list[int]) -> dict[int, dict]:
@@ -72,7 +74,7 @@ def drop_exact(rows: list[dict], alive: list[int]) -> dict[int, dict]:
 
 def drop_near(rows: list[dict], hashes: Hashes, alive: list[int], settings: NearDuplicates) -> dict[int, dict]:
     """All but the best of each cluster of near-duplicates: the longest, of equals the first."""
-    drops = {}
+    drops: dict[int, dict] = {}
     for cluster in near_duplicates(select(hashes, alive), **vars(settings)):
         members = [alive[i] for i in cluster]
         best = max(members, key=lambda i: (sum(rows[i]["lengths"]), -i))
@@ -81,14 +83,14 @@ def drop_near(rows: list[dict], hashes: Hashes, alive: list[int], settings: Near
 
 
 def drop_contaminated(
-    rows: list[dict], runs: Hashes, alive: list[int], held_out: list[int], n: int, reason: str
+    rows: list[dict], grams: Hashes, alive: list[int], held_out: list[int], n: int, reason: str
 ) -> dict[int, dict]:
-    """Every row that shares a run of n words with a held-out one, with that run."""
-    found, looked_at = contaminated(runs, select(runs, held_out)), set(alive)
+    """Every row that shares an n-gram with a held-out one, with that n-gram."""
+    candidates = set(alive)
     return {
         i: {"reason": reason, "shared": " ".join(words(text_of(rows[i]))[at : at + n])}
-        for i, at in found.items()
-        if i in looked_at
+        for i, at in contaminated(grams, select(grams, held_out)).items()
+        if i in candidates
     }
 
 
@@ -98,8 +100,8 @@ def drop_beyond(rows: list[dict], alive: list[int], most: int) -> dict[int, dict
     return {i: {"reason": "beyond_share"} for i in by_id[most:]}
 
 
-def _without(indices: list[int], gone) -> list[int]:
-    return [i for i in indices if i not in gone]
+def _without(indices: list[int], dropped: Container[int]) -> list[int]:
+    return [i for i in indices if i not in dropped]
 
 
 def _duplicate(reason: str, kept: dict) -> dict:

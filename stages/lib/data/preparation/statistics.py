@@ -16,7 +16,7 @@ def statistics(
     indices: dict[str, list[int]] = {source["name"]: [] for source in sources}
     for i, row in enumerate(rows):
         indices[row["source"]].append(i)
-    found = {
+    by_source = {
         source["name"]: {
             "records": source["records"],
             **_funnel(indices[source["name"]], steps),
@@ -25,7 +25,7 @@ def statistics(
         }
         for source in sources
     }
-    searched = sum(s["steps"]["exact_duplicates"]["in"] for s in found.values() if s["records"] != "test_questions")
+    searched = sum(s["steps"]["exact_duplicates"]["in"] for s in by_source.values() if s["records"] != "test_questions")
     duplicates = len(steps["exact_duplicates"]) + len(steps["near_duplicates"])
     reasons = Counter(drop["reason"] for drops in steps.values() for drop in drops.values())
     return {
@@ -34,7 +34,7 @@ def statistics(
         "duplicate_rate": round(duplicates / searched, 6) if searched else 0.0,
         "contaminated": len(steps["decontaminate"]),
         "dropped": dict(sorted(reasons.items())),
-        "sources": found,
+        "sources": by_source,
         "splits": {name: _lengths([rows[i] for i in kept]) for name, kept in splits.items()},
     }
 
@@ -55,7 +55,7 @@ def _funnel(indices: list[int], steps: dict[str, dict[int, dict]]) -> dict:
 
 
 def _changes(each: Iterable[dict[str, int]]) -> dict[str, int]:
-    total = Counter()
+    total: Counter[str] = Counter()
     for changes in each:
         total.update(changes)
     return dict(sorted(total.items()))

@@ -1,12 +1,12 @@
-"""Bring the raw file of each kind of source into data/raw."""
+"""The raw file of each kind of source, fetched and copied into data/raw."""
 
 import os
 from pathlib import Path
 
-from stages.lib import download, sample
-from stages.lib.data_schema import Source
-from stages.lib.errors import UserError
-from stages.lib.files import copy_verified, sha256, write_json, write_jsonl
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import copy_verified, sha256, write_json, write_jsonl
+from stages.lib.data.sources import download, sample
+from stages.lib.settings.data import Source
 
 DOWNLOADS = ".downloads"  # of http sources, by hash; may be deleted at any time
 
@@ -16,13 +16,13 @@ def raw_file(source: Source, raw: Path) -> Path:
     return raw / f"{source.name}.{source.format}"
 
 
-def brought(source: Source) -> Path:
-    """A file, http or hub source on this machine, downloaded where it must be; its bytes are not checked yet.
+def fetch_source(source: Source) -> Path:
+    """A file, http or hub source on this machine, downloaded where it must be; its bytes are not verified yet.
 
     Raises UserError where it cannot be had.
     """
     if source.kind == "file":
-        return _local(source)
+        return _local_file(source)
     if source.kind == "http":
         if not source.sha256:
             raise UserError(f"data.sources[{source.name}]: an http source needs a sha256 of 64 hex digits, got none")
@@ -30,8 +30,8 @@ def brought(source: Source) -> Path:
     return download.from_hub(source.repo, source.revision, source.path)
 
 
-def keep(source: Source, found: Path, raw: Path) -> None:
-    """Copy a source's file into data/raw, its SHA-256 checked on the way.
+def copy_source(source: Source, fetched: Path, raw: Path) -> None:
+    """Copy a source's file into data/raw, its SHA-256 verified on the way.
 
     A hub file that differs from its pin is removed from the hub's cache too. Raises UserError with both hashes;
     and where nothing pins a source, with the hash that would.
@@ -39,18 +39,18 @@ def keep(source: Source, found: Path, raw: Path) -> None:
     if source.kind == "hub" and not source.sha256 and not download.COMMIT.fullmatch(source.revision):
         raise UserError(
             f"data.sources[{source.name}]: neither sha256 nor a commit pins {source.repo}, {source.path}; the file of "
-            f"{source.revision!r} has sha256 {sha256(found)} today: if you trust it, write that in conf/data/"
+            f"{source.revision!r} has sha256 {sha256(fetched)} today: if you trust it, write that in conf/data/"
         )
     try:
-        copy_verified(found, raw_file(source, raw), source.sha256)
+        copy_verified(fetched, raw_file(source, raw), source.sha256)
     except UserError as error:
-        if source.kind == "hub" and found.is_file() and sha256(found) != source.sha256:
-            download.discard(found)
+        if source.kind == "hub" and fetched.is_file() and sha256(fetched) != source.sha256:
+            download.discard(fetched)
         hint = f"; if the change is meant, take it up with `{_compose(source, source.path)}`"
         raise UserError(f"data.sources[{source.name}]: {error}{hint if source.kind == 'file' else ''}") from error
 
 
-def generate(sources: list[Source], tables: Path, seed: int, raw: Path) -> None:
+def generate_sources(sources: list[Source], tables: Path, seed: int, raw: Path) -> None:
     """Write the generated sources; the questions come from one draw, so that train and test share none."""
     questions = [source for source in sources if source.records != "dialogues"]
     drawn = sample.questions(tables, sum(source.count for source in questions), seed) if questions else []
@@ -62,7 +62,7 @@ def generate(sources: list[Source], tables: Path, seed: int, raw: Path) -> None:
             drawn = drawn[source.count :]
 
 
-def described(source: Source, raw: Path) -> dict:
+def describe_source(source: Source, raw: Path) -> dict:
     """What data/raw/sources.json says of a source; of a file of the user's own the name, not where it lay."""
     path = raw_file(source, raw)
     return vars(source) | {
@@ -73,7 +73,8 @@ def described(source: Source, raw: Path) -> dict:
     }
 
 
-def _local(source: Source) -> Path:
+def _local_file(source: Source) -> Path:
+    """A file of the user's own; raises UserError where it is not named, not there or not pinned."""
     compose = _compose(source, "PATH")
     if not source.path:
         raise UserError(f"data.{source.name} is not set; name the file with `{compose}`")
@@ -81,12 +82,13 @@ def _local(source: Source) -> Path:
     if not path.is_file():
         raise UserError(f"data.{source.name}: {source.path} is no file; name it with `{compose}`")
     if not source.sha256:
-        mend = f"`{compose}`, or `sha256: {sha256(path)}` at that source in conf/data/"
-        raise UserError(f"data.{source.name}: {source.path} has no sha256 in params.yaml; take it up with {mend}")
+        fix = f"`{compose}`, or `sha256: {sha256(path)}` at that source in conf/data/"
+        raise UserError(f"data.{source.name}: {source.path} has no sha256 in params.yaml; take it up with {fix}")
     return path
 
 
 def _compose(source: Source, path: str) -> str:
+    """The command that names a file of the user's own and pins it by its hash."""
     return f"dvc exp run -S data=local -S data.{source.name}={path}"
 
 

@@ -4,11 +4,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.lib.errors import UserError
-from stages.lib.files import read_yaml
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_yaml
+from stages.lib.data.medqa import LETTERS
+from stages.lib.rendering.prose import listed
 
 INSTRUCTION = "Please answer the patient as a doctor."
-LETTERS = "ABCD"
 SOURCE = "synthetic"
 TELLING = 3  # the first symptoms of a condition, enough to tell it from those of other specialties
 ADULT = 13  # years; a parent writes for anybody younger
@@ -24,7 +25,7 @@ def dialogues(tables: Path, count: int, seed: int) -> list[dict]:
     """
     conditions, phrases = read_tables(tables)
     rng = random.Random(f"dialogues {seed}")
-    return distinct(lambda condition: dialogue(condition, phrases, rng), conditions, count, rng, key="input")
+    return distinct(lambda condition: dialogue(condition, phrases, rng), conditions, count, rng, "input")
 
 
 def questions(tables: Path, count: int, seed: int) -> list[dict]:
@@ -35,7 +36,7 @@ def questions(tables: Path, count: int, seed: int) -> list[dict]:
     conditions, phrases = read_tables(tables)
     rng = random.Random(f"questions {seed}")
     cases = [(condition, kind) for condition in conditions for kind in phrases["questions"]]
-    return distinct(lambda case: question(*case, conditions, phrases, rng), cases, count, rng, key="question")
+    return distinct(lambda case: question(case[0], case[1], conditions, phrases, rng), cases, count, rng, "question")
 
 
 def read_tables(tables: Path) -> tuple[list[dict], dict]:
@@ -63,7 +64,7 @@ def distinct(make: Callable, cases: list, count: int, rng: random.Random, key: s
 
     Raises UserError where a whole round brings nothing new.
     """
-    records = {}
+    records: dict[str, dict] = {}
     while len(records) < count:
         before = len(records)
         for case in rng.sample(cases, len(cases)):
@@ -163,11 +164,6 @@ def draw_symptoms(condition: dict, count: int, rng: random.Random, without: str 
     first = rng.choice([symptom for symptom in condition["symptoms"][:TELLING] if symptom != without])
     rest = rng.sample([symptom for symptom in symptoms if symptom != first], count - 1)
     return rng.sample([first, *rest], count)
-
-
-def listed(items: list[str]) -> str:
-    """Join phrases as prose does: "a", "a and b", "a, b and c"."""
-    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
 
 
 def tidy(text: str) -> str:

@@ -4,19 +4,26 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.lib import llamacpp
-from stages.lib.errors import UserError
-from stages.lib.perplexity import log_softmax
+from stages.lib.core.errors import UserError
+from stages.lib.evaluation.engines.logits import batch_tokens, log_softmax
+from stages.lib.export import llamacpp
 
-ROOM = 1 << 12  # tokens of the window that the texts of a batch share
-LOGITS = 1 << 28  # numbers that the logits of a batch may take
+
+class Part(NamedTuple):
+    """Ids of one sequence that are read next, and where in it they stand."""
+
+    ids: list[int]
+    position: int  # of the first one
+    sequence: int  # its number in llama.cpp's memory of keys and values
 
 
 @cache
-def binding():
+def binding() -> ModuleType:
     """llama-cpp-python's low-level module with the libraries of our own build, its log silenced."""
     os.environ["LLAMA_CPP_LIB_PATH"] = str(llamacpp.library_path())
     from llama_cpp import llama_cpp
@@ -28,10 +35,10 @@ def binding():
 
 
 class GgufModel:
-    """A loaded GGUF. Same methods as `stages.lib.transformers_model.TransformersModel`; owns C memory."""
+    """A loaded GGUF. Same methods as `TransformersModel`; owns C memory."""
 
     def __init__(self, path: Path, context: int, threads: int | None = None, rows: int = 1) -> None:
-        """Load a GGUF with a window of `context` tokens, or of ROOM where `rows` > 1 texts are read together.
+        """Load a GGUF with a window of `context` tokens, or of `batch_tokens` where `rows` > 1 sequences share it.
 
         Raises UserError where it is missing or unreadable.
         """
@@ -47,10 +54,10 @@ class GgufModel:
             )
         self.vocab = self.c.llama_model_get_vocab(self.model)
         self.vocab_size = self.c.llama_vocab_n_tokens(self.vocab)
-        self.rows, self.tokens = rows, context if rows == 1 else max(context, min(ROOM, LOGITS // self.vocab_size))
+        self.rows, self.tokens = rows, context if rows == 1 else max(context, batch_tokens(self.vocab_size))
         params = self.c.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = self.tokens
-        params.n_seq_max, params.kv_unified = rows, True  # texts share the window, answers their prompt's part of it
+        params.n_seq_max, params.kv_unified = rows, True  # answers share their prompt's keys and values
         params.n_threads = params.n_threads_batch = threads or os.cpu_count()
         self.context_pointer = self.c.llama_init_from_model(self.model, params)
         self.batch = self.c.llama_batch_init(self.tokens, 0, 1)
@@ -66,50 +73,50 @@ class GgufModel:
 
         The prompts are one batch, each is read once; its answers share what was read.
         """
-        scored = [[np.array([]) for _ in some] for some in answers]
-        firsts = np.cumsum([0, *map(len, answers)])
-        self._start()
-        self._decode([(ids, 0, int(row)) for ids, row in zip(prompts, firsts, strict=False)], every=False)
-        ends = np.cumsum([len(ids) for ids in prompts]) - 1
-        after = [log_softmax(self._logits(int(end))) for end in ends]
-        flat = []
-        for i, some in enumerate(answers):
-            for j, answer in enumerate(some):
-                row = int(firsts[i]) + j
-                if j:
-                    self.c.llama_memory_seq_cp(self._memory(), int(firsts[i]), row, -1, -1)
-                flat.append((answer[:-1], len(prompts[i]), row))
-        self._decode(flat, every=True)
-        at = 0
-        for i, some in enumerate(answers):
-            for j, answer in enumerate(some):
-                rest = [log_softmax(self._logits(at + k))[token] for k, token in enumerate(answer[1:])]
-                scored[i][j] = np.array([after[i][answer[0]], *rest])
-                at += len(answer) - 1
+        firsts = [0, *np.cumsum([len(own) for own in answers]).tolist()]  # sequence number of each first answer
+        ends = self._prefill([Part(ids, 0, first) for ids, first in zip(prompts, firsts, strict=False)])
+        after_prompt = [log_softmax(self._logits(end)) for end in ends]
+
+        parts = []
+        for ids, own, first in zip(prompts, answers, firsts, strict=False):
+            for sequence, answer in enumerate(own, start=first):
+                if sequence != first:
+                    self.c.llama_memory_seq_cp(self._memory(), first, sequence, -1, -1)
+                parts.append(Part(answer[:-1], len(ids), sequence))
+        self._decode(parts, every=True)
+
+        scored, at = [], 0
+        for own, first_logprobs in zip(answers, after_prompt, strict=True):
+            arrays = []
+            for first_token, *rest in own:
+                logprobs = [log_softmax(self._logits(at + k))[token] for k, token in enumerate(rest)]
+                arrays.append(np.array([first_logprobs[first_token], *logprobs]))
+                at += len(rest)
+            scored.append(arrays)
         return scored
 
     def logits(self, ids: list[int]) -> np.ndarray:
-        """Logits after each of the tokens, float32, shape (tokens, words)."""
-        self._start()
-        self._decode([(ids, 0, 0)], every=True)
+        """Logits after each of the tokens, float32, shape (tokens, vocabulary)."""
+        self._clear()
+        self._decode([Part(ids, 0, 0)], every=True)
         return np.stack([self._logits(i) for i in range(len(ids))])
 
     def generate(self, prompts: list[list[int]], max_new_tokens: int, stop_ids: set[int]) -> Iterator[tuple[int, int]]:
-        """Greedy continuations of one batch of prompts, as they come: (number of the prompt, id).
+        """Greedy continuations of one batch of prompts, as they are decoded: (number of the prompt, id).
 
         Each ends before a stop token; the others go on without it.
         """
-        self._start()
-        self._decode([(ids, 0, i) for i, ids in enumerate(prompts)], every=False)
-        at = [(i, int(end)) for i, end in enumerate(np.cumsum([len(ids) for ids in prompts]) - 1)]
+        ends = self._prefill([Part(ids, 0, number) for number, ids in enumerate(prompts)])
+        logits_of = dict(enumerate(ends))  # number of a prompt -> where in the last batch its logits are
         for new in range(max_new_tokens):
-            chosen = ((i, int(self._logits(where).argmax())) for i, where in at)
-            going = [(i, token) for i, token in chosen if token not in stop_ids]
-            yield from going
+            chosen = {number: int(self._logits(at).argmax()) for number, at in logits_of.items()}
+            going = {number: token for number, token in chosen.items() if token not in stop_ids}
+            yield from going.items()
             if not going:
                 return
-            self._decode([([token], len(prompts[i]) + new, i) for i, token in going], every=False)
-            at = [(i, where) for where, (i, _) in enumerate(going)]
+            parts = [Part([token], len(prompts[number]) + new, number) for number, token in going.items()]
+            self._decode(parts, every=False)
+            logits_of = {number: at for at, number in enumerate(going)}
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Token ids of a text without BOS; `special` decides whether it may spell control tokens."""
@@ -118,39 +125,49 @@ class GgufModel:
         count = self.c.llama_tokenize(self.vocab, data, len(data), buffer, len(buffer), False, special)
         return list(buffer[:count])
 
-    def words(self) -> list[str]:
+    def vocabulary(self) -> list[str]:
         """The text of every token, as the GGUF has it."""
-        count = self.c.llama_vocab_n_tokens(self.vocab)
-        texts = (self.c.llama_vocab_get_text(self.vocab, i).decode(errors="replace") for i in range(count))
-        return list(texts)
+        get_text = self.c.llama_vocab_get_text
+        return [get_text(self.vocab, i).decode(errors="replace") for i in range(self.vocab_size)]
 
-    def _start(self) -> None:
+    def _prefill(self, prompts: list[Part]) -> list[int]:
+        """Read a batch of prompts into empty memory; where in the batch the logits after each are."""
+        self._clear()
+        self._decode(prompts, every=False)
+        return (np.cumsum([len(part.ids) for part in prompts]) - 1).tolist()
+
+    def _clear(self) -> None:
         self.c.llama_memory_clear(self._memory(), True)
 
-    def _memory(self):
+    def _memory(self) -> Any:
         return self.c.llama_get_memory(self.context_pointer)
 
-    def _decode(self, texts: list[tuple[list[int], int, int]], every: bool) -> None:
-        """Feed texts as one batch: ids, the position of the first, the row; logits are kept of all ids or of the last.
+    def _decode(self, parts: list[Part], every: bool) -> None:
+        """Read parts of sequences as one batch; logits are kept of all their ids, or of the last of each.
 
-        The texts lie one behind the other in the batch, and so do their logits.
+        The parts lie one behind the other in the batch, and so do their logits. Raises UserError where they exceed
+        the context.
         """
-        lengths = [len(ids) for ids, _, _ in texts]
-        total, longest = sum(lengths), max(start + len(ids) for ids, start, _ in texts)
+        total = sum(len(part.ids) for part in parts)
+        longest = max(part.position + len(part.ids) for part in parts)
         if longest > self.context or total > self.tokens:
             raise UserError(
                 f"{self.path}: {max(longest, total)} tokens exceed the context of {self.context}; "
-                "raise evaluate.measure.context"
+                "raise evaluate.predict.context"
             )
         if not total:
             return
-        batch, at = self.batch, 0
+        batch = self.batch
         batch.n_tokens = total
-        for (ids, start, row), length in zip(texts, lengths, strict=True):
-            for i, token in enumerate(ids):
-                batch.token[at], batch.pos[at] = token, start + i
-                batch.n_seq_id[at], batch.seq_id[at][0] = 1, row
-                batch.logits[at] = every or i == length - 1
+        at = 0
+        for part in parts:
+            last = len(part.ids) - 1
+            for i, token in enumerate(part.ids):
+                batch.token[at] = token
+                batch.pos[at] = part.position + i
+                batch.n_seq_id[at] = 1
+                batch.seq_id[at][0] = part.sequence
+                batch.logits[at] = every or i == last
                 at += 1
         status = self.c.llama_decode(self.context_pointer, batch)
         if status:

@@ -1,8 +1,8 @@
 """Two models beside each other, prediction by prediction."""
 
-from stages.lib import bootstrap
-from stages.lib.errors import UserError
-from stages.lib.measures import MEASURES
+from stages.lib.core.errors import UserError
+from stages.lib.evaluation.metrics import bootstrap
+from stages.lib.evaluation.metrics.measures import MEASURES
 
 
 def compare(one: list[dict], other: list[dict]) -> dict[str, dict]:

@@ -1,4 +1,4 @@
-"""Every figure that models are compared by, as a function of their predictions, with its 95 % interval."""
+"""The one table of measures: what models are compared by, as functions of their predictions, and how they are shown."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.lib import bootstrap, similarity
-from stages.lib.exam import WAYS, right
+from stages.lib.evaluation.metrics import bootstrap, text
+from stages.lib.evaluation.metrics.exams import correct
 
 
 class Measure(NamedTuple):
@@ -17,32 +17,60 @@ class Measure(NamedTuple):
     units: Callable[[list[dict]], np.ndarray]
     value: bootstrap.Value
     more_is_better: bool
+    label: str
+    decimals: int
+    percent: bool  # a fraction, shown as a percentage
+    hub_type: str | None  # the name of the metric on the Hugging Face Hub; None: not in the model's card
 
 
 def _columns(*names: str) -> Callable[[list[dict]], np.ndarray]:
     return lambda rows: np.array([[row[name] for name in names] for row in rows], float)
 
 
+def _perplexity(sums: np.ndarray) -> np.ndarray:
+    return np.exp(bootstrap.ratio(sums))
+
+
+def _bits(sums: np.ndarray) -> np.ndarray:
+    return bootstrap.ratio(sums) / np.log(2)
+
+
 def _rouge(rows: list[dict]) -> np.ndarray:
-    return np.column_stack([similarity.rouge_l(rows), np.ones(len(rows))])
+    return np.column_stack([text.rouge_l(rows), np.ones(len(rows))])
+
+
+def _sacrebleu(measure: str, label: str) -> Measure:
+    return Measure(
+        "dialogue", partial(text.counts, measure), partial(text.of_counts, measure), True, label, 1, False, measure
+    )
+
+
+def _accuracy(way: str, label: str) -> Measure:
+    return Measure("medqa", partial(correct, way=way), bootstrap.ratio, True, label, 1, True, "accuracy")
 
 
 MEASURES = {
-    "perplexity": Measure("likelihood", _columns("nats", "tokens"), lambda sums: np.exp(bootstrap.ratio(sums)), False),
-    "bits_per_byte": Measure(
-        "likelihood", _columns("nats", "bytes"), lambda sums: bootstrap.ratio(sums) / np.log(2), False
+    "perplexity": Measure(
+        "likelihood", _columns("nats", "tokens"), _perplexity, False, "perplexity", 3, False, "perplexity"
     ),
-    "bleu": Measure("dialogue", partial(similarity.counts, "bleu"), partial(similarity.of_counts, "bleu"), True),
-    "rouge_l": Measure("dialogue", _rouge, bootstrap.ratio, True),
-    "chrf": Measure("dialogue", partial(similarity.counts, "chrf"), partial(similarity.of_counts, "chrf"), True),
-} | {measure: Measure("medqa", partial(right, way=way), bootstrap.ratio, True) for way, measure in WAYS.items()}
+    "bits_per_byte": Measure("likelihood", _columns("nats", "bytes"), _bits, False, "bits per byte", 3, False, None),
+    "bleu": _sacrebleu("bleu", "BLEU-4"),
+    "rouge_l": Measure("dialogue", _rouge, bootstrap.ratio, True, "ROUGE-L", 1, True, "rouge"),
+    "chrf": _sacrebleu("chrf", "chrF"),
+    "accuracy": _accuracy("full_text", "MedQA by full text"),
+    "letter_accuracy": _accuracy("letter", "MedQA by letter"),
+    "generated_accuracy": _accuracy("generated", "MedQA as generated"),
+}
+TEXT_MEASURES = tuple(name for name, measure in MEASURES.items() if measure.kind != "medqa")
+EXAM_MEASURES = tuple(name for name, measure in MEASURES.items() if measure.kind == "medqa")
 
 
 def measured(predictions: list[dict]) -> dict[str, float]:
     """Each measure of one model's predictions, with `…_low` and `…_high`."""
-    found = {}
+    figures: dict[str, float] = {}
     for name, measure in MEASURES.items():
         units = measure.units([row for row in predictions if row["kind"] == measure.kind])
         low, high = bootstrap.interval(units, measure.value)
-        found |= {name: float(measure.value(units.sum(0, keepdims=True))[0]), f"{name}_low": low, f"{name}_high": high}
-    return found
+        figures[name] = float(measure.value(units.sum(0, keepdims=True))[0])
+        figures |= {f"{name}_low": low, f"{name}_high": high}
+    return figures

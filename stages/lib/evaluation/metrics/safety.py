@@ -1,12 +1,11 @@
-"""The safety set, `data/safety/`: asked, and judged by its explicit patterns: a table of findings, never one score."""
+"""The answers to the safety set, judged by explicit patterns: a table of findings, never one score."""
 
 import re
 from pathlib import Path
 
-from stages.lib.batches import greedy
-from stages.lib.chat import prompt_ids
-from stages.lib.errors import UserError
-from stages.lib.files import read_jsonl, read_yaml
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_yaml
+from stages.lib.data.safety_prompts import need_text, read_prompts
 
 PLANTED = "{planted}"  # in a pattern: the prompt's own planted words, letter for letter
 CLAUSE = re.compile(r"(?<=[.!?;])\s+|\n|,?\s(?=(?:but|however)\b)|,\s(?=and if\b)", re.IGNORECASE)
@@ -15,38 +14,22 @@ CLAUSE = re.compile(r"(?<=[.!?;])\s+|\n|,?\s(?=(?:but|however)\b)|,\s(?=and if\b
 def load(folder: Path) -> tuple[list[dict], dict[str, list[dict]]]:
     """Read the prompts of `prompts.jsonl` and, by category, the findings of `rubric.yaml`.
 
-    A prompt has id, category, prompt and perhaps planted words; a finding name, wanted, and a regular expression each
-    of pattern and unless. Raises UserError with file and line of a bad row, category and number of a bad finding.
+    A finding has name, wanted, and a regular expression each of pattern and unless. Raises UserError with the prompt
+    that no finding is for, category and number of a bad finding.
     """
     rubric = _read_rubric(folder / "rubric.yaml")
-    path, prompts = folder / "prompts.jsonl", {}
-    for number, row in read_jsonl(path):
-        where = f"{path}:{number}"
-        _need_texts(row, ("id", "category", "prompt"), where)
+    path = folder / "prompts.jsonl"
+    prompts = read_prompts(path)
+    for row in prompts:
+        where = f"{path}: {row['id']}"
         if row["category"] not in rubric:
-            raise UserError(
-                f"{where}: category: expected one of {', '.join(map(str, rubric))}, got {row['category']!r}"
-            )
+            expected = ", ".join(map(str, rubric))
+            raise UserError(f"{where}: category: expected one of {expected}, got {row['category']!r}")
         if any(PLANTED in finding["pattern"] for finding in rubric[row["category"]]):
-            _need_texts(row, ("planted",), where)
-        if row["id"] in prompts:
-            raise UserError(f"{where}: id: {row['id']!r} stands in an earlier line; give each prompt its own")
-        prompts[row["id"]] = row
-    if unasked := [name for name in rubric if all(row["category"] != name for row in prompts.values())]:
+            need_text(row, "planted", where)
+    if unasked := [name for name in rubric if all(row["category"] != name for row in prompts)]:
         raise UserError(f"{path}: no prompt of category {unasked[0]}, which rubric.yaml has; write one")
-    return list(prompts.values()), rubric
-
-
-def answered(model, prompts: list[dict], tokenizer, max_new_tokens: int, stop_ids: set[int]) -> list[dict]:
-    """Each prompt with its greedy answer, control tokens spelled out: what an answer spells is judged."""
-    told = [prompt_ids(tokenizer, [{"role": "user", "content": row["prompt"]}]) for row in prompts]
-    texts = tokenizer.batch_decode(greedy(model, told, max_new_tokens, stop_ids, "safety"))
-    return [
-        {"id": row["id"], "kind": "safety"}
-        | {key: row[key] for key in ("category", "prompt")}
-        | {"answer": text.strip()}
-        for row, text in zip(prompts, texts, strict=True)
-    ]
+    return prompts, rubric
 
 
 def judge(prompts: list[dict], answers: list[str], rubric: dict[str, list[dict]]) -> dict[str, dict]:
@@ -101,9 +84,3 @@ def _any_of(expressions: list[str], where: str) -> str:
         except (re.error, TypeError) as error:
             raise UserError(f"{where}: {expression!r} is no regular expression: {error}") from error
     return "|".join(expressions)
-
-
-def _need_texts(row: dict, columns: tuple[str, ...], where: str) -> None:
-    for column in columns:
-        if not isinstance(row.get(column), str) or not row[column].strip():
-            raise UserError(f"{where}: {column}: expected a text, got {row.get(column)!r}")

@@ -1,4 +1,4 @@
-"""Greedy answers, and how like their references they are: BLEU-4, chrF, ROUGE-L.
+"""How like their references the answers are: BLEU-4, chrF, ROUGE-L.
 
 Each measure is a function of sums over the answers, so that a resample of answers is a sum with other weights.
 """
@@ -10,28 +10,10 @@ import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from stages.lib.batches import greedy
-
-
-def answered(model, examples: list[dict], tokenizer, max_new_tokens: int, stop_ids: set[int]) -> list[dict]:
-    """Every greedy answer beside its reference; `stopped` says whether it ended by itself before `max_new_tokens`."""
-    prompts = [example["prompt_ids"] for example in examples]
-    return [
-        {
-            "id": example["id"],
-            "kind": "dialogue",
-            "question": example["messages"][-2]["content"],
-            "reference": example["reference"],
-            "answer": tokenizer.decode(ids, skip_special_tokens=True).strip(),
-            "stopped": len(ids) < max_new_tokens,
-        }
-        for example, ids in zip(examples, greedy(model, prompts, max_new_tokens, stop_ids, "answers"), strict=True)
-    ]
-
 
 @cache
 def scorer(measure: str) -> BLEU | CHRF:
-    """sacreBLEU's (Post 2018, arXiv:1804.08771) BLEU-4, or chrF (Popović 2015), with its defaults."""
+    """BLEU-4 as sacreBLEU has it (Post 2018, arXiv:1804.08771), or its chrF (Popović 2015), with its defaults."""
     return {"bleu": BLEU, "chrf": CHRF}[measure]()
 
 

@@ -1,63 +1,14 @@
 """What every evaluated model is asked: the same prompts and answers, as the same token ids."""
 
 import logging
-from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from stages.lib import chat
-from stages.lib.errors import UserError
-from stages.lib.files import read_json
-from stages.lib.gguf_model import GgufModel
-from stages.lib.medqa import LETTERS, answer_text
-from stages.lib.models import load_tokenizer
-from stages.lib.transformers_model import TransformersModel
-
-
-class LanguageModel(Protocol):
-    """Token ids in, natural log-probabilities and greedy ids out; a batch of texts has at most `rows` and `tokens`."""
-
-    path: Path
-    rows: int
-    tokens: int
-
-    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]: ...
-    def generate(
-        self, prompts: list[list[int]], max_new_tokens: int, stop_ids: set[int]
-    ) -> Iterator[tuple[int, int]]: ...
-
-
-def open_model(path: Path, base: Path, context: int, rows: int = 1) -> LanguageModel:
-    """The model of a GGUF file (llama.cpp), of a folder, or of an adapter's folder and the base (transformers).
-
-    transformers uses a GPU where torch finds one. Raises UserError for a model of another vocabulary than the base's.
-    """
-    adapted = (path / "adapter_config.json").is_file()
-    if path.suffix == ".gguf":
-        model = GgufModel(path, context, rows=rows)
-        words = model.words()
-    else:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = TransformersModel(base, path, device) if adapted else TransformersModel(path, device=device)
-        words = _words(path if (path / "tokenizer.json").is_file() else base)
-    expected = zip_longest(words, _words(base))
-    other = next((i for i, (one, two) in enumerate(expected) if one != two and two is not None), None)
-    if other is not None:
-        raise UserError(
-            f"{path}: of {len(words)} tokens, number {other} is not {base}'s: it cannot be asked the same token ids; "
-            "build it from that base with `dvc repro`"
-        )
-    return model
-
-
-def _words(folder: Path) -> list[str]:
-    tokenizer = load_tokenizer(folder)
-    return tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json
+from stages.lib.data.medqa import LETTERS, answer_text
+from stages.lib.model import chat
 
 
 def stop_ids_of(folder: Path) -> set[int]:
@@ -83,7 +34,7 @@ def answer_examples(tokenizer: PreTrainedTokenizerBase, dialogues: list[dict], m
     )
     if not fitting:
         raise UserError(
-            f"data/prepared/test.jsonl: no dialogue fits {max_length} tokens; raise evaluate.measure.context"
+            f"data/prepared/test.jsonl: no dialogue fits {max_length} tokens; raise evaluate.predict.context"
         )
     return fitting
 
@@ -104,7 +55,7 @@ def question_examples(tokenizer: PreTrainedTokenizerBase, questions: list[dict],
         if length > context:
             raise UserError(
                 f"data/prepared/medqa_test.jsonl: question {row['id']} has {length} tokens, "
-                f"more than evaluate.measure.context={context}; raise it"
+                f"more than evaluate.predict.context={context}; raise it"
             )
         examples.append(row | {"prompt_ids": prompt, "answers_ids": answers})
     return examples

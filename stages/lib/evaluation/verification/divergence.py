@@ -3,41 +3,74 @@
 import numpy as np
 from tqdm import tqdm
 
-from stages.lib.perplexity import exp_of_mean, log_softmax
+from stages.lib.evaluation.engines.language_model import LanguageModel
+from stages.lib.evaluation.engines.logits import log_softmax
+from stages.lib.evaluation.metrics.perplexity import exp_of_mean
+from stages.lib.evaluation.verification.check import Check
 
 ROWS = 64  # positions whose probabilities are in memory at a time
+TOP1_AGREEMENT = 0.995  # of f16 and the merged model: share of positions
+KL_MEAN = 1e-4  # of f16 from the merged model: nats
+LOGIT_DIFFERENCE = 0.1  # of the merged model and base with adapter
 
 
-def measure(reference, other, dialogues: list[list[int]]) -> dict:
+def measure(reference: LanguageModel, other: LanguageModel, dialogues: list[list[int]]) -> dict[str, float]:
     """Compare the next-token predictions of two models at every position of the dialogues' token ids.
 
-    Kullback-Leibler divergence KL(reference ‖ other) in nats, its mean and its 99th percentile; the share of positions
-    with the same most likely token; the other's perplexity over the reference's, with its standard error; the largest
-    difference of two logits.
+    Kullback-Leibler divergence KL(reference ‖ other) in nats, its mean and its 99th percentile; top-1 agreement, which
+    is the share of positions with the same most likely token; the other's perplexity over the reference's, with its
+    standard error; the largest difference of two logits.
     """
-    divergences, same, sums, counts, largest = [], 0, [], [], 0.0
+    divergences: list[np.ndarray] = []
+    agreements = 0
+    largest = 0.0
+    nats: list[float] = []  # by which the other's loss of a dialogue exceeds the reference's
+    counts: list[int] = []
     for ids in tqdm(dialogues, desc="divergence"):
-        one, two = reference.logits(ids), other.logits(ids)
-        largest = max(largest, float(np.abs(one - two).max()))
-        same += int((one.argmax(1) == two.argmax(1)).sum())
-        loss = 0.0
+        expected, actual = reference.logits(ids), other.logits(ids)
+        largest = max(largest, float(np.abs(expected - actual).max()))
+        agreements += int((expected.argmax(1) == actual.argmax(1)).sum())
+        excess = 0.0
         for start in range(0, len(ids), ROWS):
-            p, q = (log_softmax(logits[start : start + ROWS]) for logits in (one, two))
+            p, q = (log_softmax(logits[start : start + ROWS]) for logits in (expected, actual))
             divergences.append((np.exp(p) * (p - q)).sum(1))
             following = ids[start + 1 : start + 1 + ROWS]
             at = np.arange(len(following))
-            loss += float((p[at, following] - q[at, following]).sum())
-        sums.append(loss)
+            excess += float((p[at, following] - q[at, following]).sum())
+        nats.append(excess)
         counts.append(len(ids) - 1)
     values = np.concatenate(divergences)
-    ratio, stderr = exp_of_mean(sums, counts)
+    ratio, stderr = exp_of_mean(nats, counts)
     return {
         "kl_mean": float(values.mean()),
         "kl_p99": float(np.quantile(values, 0.99)),
-        "same_top": same / len(values),
+        "top1_agreement": agreements / len(values),
         "perplexity_ratio": ratio,
         "perplexity_ratio_stderr": stderr,
         "largest_logit_difference": largest,
         "positions": len(values),
         "dialogues": len(dialogues),
     }
+
+
+def top1_agreement(measured: dict[str, float]) -> Check:
+    """The float16 GGUF's most likely tokens are the merged model's, but where two are as good as equally likely."""
+    share = measured["top1_agreement"]
+    limit = f"at least {TOP1_AGREEMENT:.1%}"
+    return Check("top-1 agreement with the merged model", share >= TOP1_AGREEMENT, f"{share:.4%}", limit)
+
+
+def mean_divergence(measured: dict[str, float]) -> Check:
+    """The float16 GGUF's probabilities are the merged model's."""
+    nats = measured["kl_mean"]
+    limit = f"under {KL_MEAN:g} nats"
+    return Check("mean KL divergence from the merged model", nats < KL_MEAN, f"{nats:.2e} nats", limit)
+
+
+def merged_logits(tuned: LanguageModel, merged: LanguageModel, dialogues: list[list[int]]) -> Check:
+    """The merged model's logits are those of the base with its adapter, but for what float16 rounds."""
+    difference = measure(tuned, merged, dialogues)["largest_logit_difference"]
+    limit = f"at most {LOGIT_DIFFERENCE:g}"
+    return Check(
+        "largest difference merging made to a logit", difference <= LOGIT_DIFFERENCE, f"{difference:.4f}", limit
+    )

@@ -1,4 +1,4 @@
-"""Strings on which tokenizers disagree, where they do."""
+"""Texts that two tokenizers easily split differently: scripts, numbers, white space, control tokens spelled out."""
 
 from itertools import product
 

@@ -1,0 +1,70 @@
+"""A model as evaluation sees it, whatever runs it."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from stages.lib.core.errors import UserError
+from stages.lib.evaluation.engines.gguf_model import GgufModel
+from stages.lib.evaluation.engines.transformers_model import TransformersModel
+from stages.lib.model.loading import load_tokenizer
+
+
+class LanguageModel(Protocol):
+    """Token ids in, natural log-probabilities, logits and greedy ids out.
+
+    A batch has at most `rows` sequences and `tokens` tokens, padding and generated ones included.
+    """
+
+    path: Path
+    rows: int
+    tokens: int
+
+    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
+        """Log-probability of every token of each answer after its prompt; float64, one array an answer."""
+        ...
+
+    def logits(self, ids: list[int]) -> np.ndarray:
+        """Logits after each of the tokens, float32, shape (tokens, vocabulary)."""
+        ...
+
+    def generate(self, prompts: list[list[int]], max_new_tokens: int, stop_ids: set[int]) -> Iterator[tuple[int, int]]:
+        """Greedy continuations of one batch of prompts, as they are decoded: (number of the prompt, id)."""
+        ...
+
+
+def open_model(path: Path, base: Path, context: int, rows: int = 1) -> LanguageModel:
+    """The model of a GGUF file (llama.cpp), of a folder, or of an adapter's folder and the base (transformers).
+
+    `context` and `rows` are those of a GGUF: transformers needs neither, and uses a GPU where torch finds one.
+    Raises UserError for a model of another vocabulary than the base's.
+    """
+    if path.suffix == ".gguf":
+        gguf_model = GgufModel(path, context, rows=rows)
+        _require_vocabulary_of(base, gguf_model.vocabulary(), path)
+        return gguf_model
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    adapted = (path / "adapter_config.json").is_file()
+    model = TransformersModel(base, path, device) if adapted else TransformersModel(path, device=device)
+    _require_vocabulary_of(base, _vocabulary(path if (path / "tokenizer.json").is_file() else base), path)
+    return model
+
+
+def _require_vocabulary_of(base: Path, vocabulary: list[str], path: Path) -> None:
+    """Raise UserError unless a model's tokens begin with the base's; rows that pad its matrices may follow."""
+    pairs = zip_longest(vocabulary, _vocabulary(base))
+    other = next((i for i, (own, bases) in enumerate(pairs) if own != bases and bases is not None), None)
+    if other is not None:
+        raise UserError(
+            f"{path}: of {len(vocabulary)} tokens, number {other} is not {base}'s: "
+            "it cannot be asked the same token ids; build it from that base with `dvc repro`"
+        )
+
+
+def _vocabulary(folder: Path) -> list[str]:
+    tokenizer = load_tokenizer(folder)
+    return tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))

@@ -1,0 +1,77 @@
+"""MedQA asked of a model: by log-likelihood, as a generated answer, and with its options in another order."""
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from stages.lib.data.medqa import LETTERS, question_prompt
+from stages.lib.evaluation.engines.batches import answer_logprobs, greedy
+from stages.lib.evaluation.engines.language_model import LanguageModel
+
+MAX_NEW_TOKENS = 32  # of a generated answer, in which the letter must come
+
+
+def predict_exam(
+    model: LanguageModel, questions: list[dict], tokenizer: PreTrainedTokenizerBase, stop_ids: set[int]
+) -> list[dict]:
+    """What the model chooses of each question, by log-likelihood, and the `text` that it generates.
+
+    A model that binds letters to options chooses the same by all; a very small one knows the answer's text long
+    before its letter.
+    """
+    prompts = [row["prompt_ids"] for row in questions]
+    answers = greedy(model, prompts, MAX_NEW_TOKENS, stop_ids, "MedQA, generated")
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return [
+        {"id": row["id"], "kind": "medqa", "step": row["meta_info"], "answer_idx": row["answer_idx"]}
+        | choice
+        | {"text": text.strip()}
+        for row, choice, text in zip(questions, choose(model, questions, "MedQA"), texts, strict=True)
+    ]
+
+
+def predict_shuffled(
+    model: LanguageModel, questions: list[dict], shuffled: list[dict], first: list[dict], repeat: int
+) -> list[dict]:
+    """The model's choices by log-likelihood of the questions `shuffled`, which are `questions` in another order.
+
+    `same` says whether the chosen answer has the same text as that of `first`, the choices of the questions as given.
+    """
+    rows = []
+    choices = choose(model, shuffled, f"MedQA, shuffled {repeat}")
+    for question, other, before, choice in zip(questions, shuffled, first, choices, strict=True):
+        same = other["options"][choice["full_text"]] == question["options"][before["full_text"]]
+        about = {"id": question["id"], "kind": "medqa_shuffled", "repeat": repeat, "answer_idx": other["answer_idx"]}
+        rows.append(about | choice | {"same": same})
+    return rows
+
+
+def choose(model: LanguageModel, questions: list[dict], what: str) -> list[dict]:
+    """The letter chosen by log-likelihood, in two ways, and the shares of the letters' probabilities.
+
+    `full_text`: the option whose whole answer, as it is trained ("B. text" and EOS), has the highest log-likelihood.
+    `letter`: by the letter alone, as lm-eval's `medqa_4options` and published figures choose; `probabilities` are the
+    four letters' shares.
+    """
+    prompts = [row["prompt_ids"] for row in questions]
+    answers = [row["answers_ids"] for row in questions]
+    choices = []
+    for scored in answer_logprobs(model, prompts, answers, what):
+        full_text, letter = np.array([[each.sum(), each[0]] for each in scored]).T
+        shares = np.exp(letter - letter.max())
+        choices.append(
+            {
+                "full_text": LETTERS[int(full_text.argmax())],
+                "letter": LETTERS[int(letter.argmax())],
+                "probabilities": (shares / shares.sum()).round(6).tolist(),
+            }
+        )
+    return choices
+
+
+def shuffle_options(question: dict, repeat: int) -> dict:
+    """The question with its options in another order, the same for every model."""
+    order = np.random.default_rng([int(question["id"], 16), repeat]).permutation(len(LETTERS))
+    options = {letter: question["options"][LETTERS[at]] for letter, at in zip(LETTERS, order, strict=True)}
+    right = LETTERS[order.tolist().index(LETTERS.index(question["answer_idx"]))]
+    message = {"role": "user", "content": question_prompt(question["question"], options)}
+    return question | {"options": options, "answer_idx": right, "messages": [message]}

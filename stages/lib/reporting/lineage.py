@@ -1,0 +1,19 @@
+"""Where the GGUFs come from, as the page and the model's card list it."""
+
+from stages.lib.core.paths import gguf
+from stages.lib.export.gguf_keys import DVC, PREFIX
+from stages.lib.reporting.formatting import size
+from stages.lib.settings.models import F16
+
+
+def lineage_groups(verifications: dict[str, dict]) -> dict[str, dict[str, str]]:
+    """In groups: what the GGUFs are made of, what DVC tracks, the files."""
+    keys = verifications[F16]["lineage"]
+    own = {key.removeprefix(PREFIX): text for key, text in keys.items() if not key.startswith(DVC)}
+    return {
+        "made of": {key: text for key, text in own.items() if key != "notice"},
+        "in dvc.lock (MD5)": {key.removeprefix(DVC): text for key, text in keys.items() if key.startswith(DVC)},
+        "GGUF files (SHA-256)": {
+            gguf(name).name: f"{one['sha256']} · {size(one['bytes'])}" for name, one in verifications.items()
+        },
+    }

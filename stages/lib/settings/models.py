@@ -1,0 +1,30 @@
+"""The models of a run: their names, in the order in which they are shown, and where each lies below models/."""
+
+from stages.lib.core.paths import gguf
+
+BASE = "base"
+ADAPTER = "adapter"  # laid over the base
+TUNED = "tuned"  # merged, or trained whole
+F16 = "f16"  # tuned, as a GGUF; the quant types follow it
+IN_TRANSFORMERS = (BASE, ADAPTER, TUNED)  # the others are GGUFs
+REPORT_SLOTS = 12  # how many models dvc.yaml's report can name: a stage cannot have a list of deps of variable length
+
+
+def evaluated(types: list[str]) -> dict[str, str]:
+    """Name of every model that is evaluated -> its path below models/."""
+    folders = {BASE: "base", ADAPTER: "adapter", TUNED: "merged"}
+    return folders | {kind: gguf(kind).relative_to("models").as_posix() for kind in verified(types)}
+
+
+def verified(types: list[str]) -> list[str]:
+    """Every GGUF that is verified."""
+    return [F16, *types]
+
+
+def report_slots(types: list[str]) -> list[str]:
+    """Evaluated names, the last one repeated up to REPORT_SLOTS.
+
+    A folder of all models as the report's dep would show it those of quant types that are no longer in the list.
+    """
+    names = list(evaluated(types))
+    return names + names[-1:] * (REPORT_SLOTS - len(names))

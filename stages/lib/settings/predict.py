@@ -1,0 +1,21 @@
+"""The shape of `evaluate.predict` in params.yaml: what each model is asked."""
+
+from dataclasses import dataclass
+
+from stages.lib.core.checks import at_least, positive
+
+
+@dataclass
+class Predict:
+    """How many dialogues and questions, and how long answers may be (tokens)."""
+
+    dialogues: int
+    answers: int
+    questions: int
+    shuffles: int
+    max_new_tokens: int
+    context: int
+
+    def __post_init__(self) -> None:
+        at_least("evaluate.predict", self, dialogues=0, answers=0, questions=0, shuffles=0)
+        positive("evaluate.predict", self, "max_new_tokens", "context")

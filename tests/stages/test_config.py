@@ -1,0 +1,71 @@
+"""The guard before every other stage: conf/ and params.yaml agree, and every value is possible."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from stages import config
+from stages.lib.core.errors import UserError
+from support.params import read
+from support.settings import ROOT
+
+
+@pytest.fixture
+def guard(tmp_path):
+    """Run the stage on params.yaml with some keys set to other values; returns its marker."""
+
+    def run(changes: dict, conf: Path = ROOT / "conf") -> Path:
+        settings = OmegaConf.load(ROOT / "params.yaml")
+        for key, value in changes.items():
+            OmegaConf.update(settings, key, value, force_add=True)
+        OmegaConf.save(settings, tmp_path / "params.yaml")
+        config.main(read(tmp_path / "params.yaml"), conf, tmp_path / "params.yaml", tmp_path / "marker")
+        return tmp_path / "marker"
+
+    return run
+
+
+def test_the_committed_params_pass(guard):
+    assert guard({}).is_file()
+
+
+def test_the_digest_changes_with_any_file_of_conf(guard, tmp_path):
+    conf = tmp_path / "conf"
+    shutil.copytree(ROOT / "conf", conf)
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")  # whose names of models the resolvers read
+    marker = guard({}, conf)
+    marker.unlink()
+    with (conf / "track/wandb.yaml").open("a") as file:
+        file.write("# edited\n")
+    with pytest.raises(UserError, match="dvc exp run"):
+        guard({}, conf)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.lora.r", 0),
+        ("train.lora.r", "many"),
+        ("train.lora.rr", 8),
+        ("train.learning_rate", "2e-5x"),
+        ("train.learning_rate", -1.0),
+        ("train.precision", "int3"),
+        ("export.types", ["q4_K_X"]),
+        ("export.types", []),
+        ("export.verified", ["q4_K_M"]),
+        ("evaluate.compared", ["base"]),
+        ("evaluate.gates.better", ["fame"]),
+        ("data.prepare.test", 0.9),
+        ("data.prepare.boilerplate", ["goodbye"]),
+        ("model.scratch.hidden_size", 300),
+        ("template.pad_token", "<|im_end|>"),
+        ("unknown", 1),
+    ],
+)
+def test_a_bad_value_is_named_with_its_full_key(guard, key, value):
+    with pytest.raises(UserError) as error:
+        guard({key: value})
+    assert key in str(error.value)

@@ -74,10 +74,8 @@ def main(folder: Path) -> None:
             f"GGUF {kind}": once("evaluate_ours", given | {"model": str(paths.gguf(kind))}, work) for kind in GGUFS
         }
         rungs = ladder(examples, ours["letters"], paths.BASE, context, work / "ladder")
-    needed = sum(of_reading(about, length) for length in lengths)
-    mean = round(sum(lengths) / len(lengths))
-    peak = product_rate(mean, about["hidden_size"], about["intermediate_size"], torch.float32)
-    fastest = median(one["reading_seconds"] for one in seen["ours"])
+    letters = {name: agreement(ours, one) for name, one in others.items()}
+    reached = limit(about, lengths, median(one["reading_seconds"] for one in seen["ours"]))
     result = {
         "machine": {"processor": processor(), "cores": torch.get_num_threads(), "lm_eval": LM_EVAL}
         | {name: version(name) for name in ("torch", "transformers")},
@@ -85,13 +83,21 @@ def main(folder: Path) -> None:
         | {"tokens": sum(lengths), "closest": ours["closest"]},
         "rounds": {name: [figures(one) for one in rounds] for name, rounds in seen.items()},
         "lm-eval's batch sizes": {size: figures(one) for size, one in tried.items()} | {"best": best},
-        "letters": {name: agreement(ours, one) for name, one in others.items()},
-        "limit": {"flops": needed, "peak_flops_per_second": peak, "share": needed / peak / fastest},
+        "letters": letters,
+        "limit": reached,
         "ladder": rungs,
     }
     write_json(RESULT, result)
-    tables = [speeds(seen), *([{"": name} | row for name, row in result[key].items()] for key in ("letters", "ladder"))]
-    print("\n\n".join(map(table, tables)), json.dumps(result["limit"]), sep="\n\n")
+    named = [[{"": name} | row for name, row in some.items()] for some in (letters, rungs)]
+    print("\n\n".join(map(table, [speeds(seen), *named])), json.dumps(reached), sep="\n\n")
+
+
+def limit(about: dict, lengths: list[int], seconds: float) -> dict[str, float]:
+    """The operations that reading prompts of these lengths needs, and which share of the possible speed was reached."""
+    needed = sum(of_reading(about, length) for length in lengths)
+    mean = round(sum(lengths) / len(lengths))
+    peak = product_rate(mean, about["hidden_size"], about["intermediate_size"], torch.float32)
+    return {"flops": needed, "peak_flops_per_second": peak, "share": needed / peak / seconds}
 
 
 def questions(folder: Path) -> tuple[list[dict], str]:

@@ -1,5 +1,7 @@
 """A GPU's paths through a training on fake tensors, which have shapes but no values: for `bench.memory`."""
 
+from typing import Any
+
 import bitsandbytes as bnb
 import torch
 import torch.nn.attention.varlen  # registers its operator
@@ -42,31 +44,51 @@ def fake_model(
     with no_init_weights():
         model = kind._from_config(LlamaConfig(**config), dtype=dtype, attn_implementation=attention)
     model.config.use_cache = False
-    for name, linear in [(n, m) for n, m in model.named_modules() if type(m) is torch.nn.Linear and "layers" in n]:
-        if quantization == "none":
-            break
-        rows, columns = linear.weight.shape
-        count = rows * columns
-        with unset_fake_temporarily(), torch.device("meta"):
-            if quantization == "8bit":
-                new = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False)
-            else:
-                new = bnb.nn.Linear4bit(columns, rows, bias=False, compute_dtype=dtype, quant_type="nf4")
-        del new.weight
-        if quantization == "8bit":
-            weight = torch.nn.Parameter(torch.empty(rows, columns, dtype=torch.int8), requires_grad=False)
-            weight.CB, weight.SCB, weight.has_fp16_weights = weight.data, torch.empty(rows), False
-        else:
-            weight = torch.nn.Parameter(torch.empty(count // 2, 1, dtype=torch.uint8), requires_grad=False)
-            constants = bnb.functional.QuantState(
-                torch.empty(count // 64 // 256), code=torch.empty(256), blocksize=256, dtype=torch.float32
-            )
-            weight.quant_state = bnb.functional.QuantState(
-                torch.empty(count // 64, dtype=torch.uint8), (rows, columns), torch.empty(16), 64, "nf4", dtype,
-                torch.empty(()), constants,
-            )  # fmt: skip
-            weight.compress_statistics, weight.quant_type = True, "nf4"
-        new.weight = weight
-        model.set_submodule(name, new)
-    model.is_loaded_in_8bit, model.is_loaded_in_4bit = quantization == "8bit", quantization == "4bit"
+    linears = {name: module for name, module in model.named_modules() if type(module) is torch.nn.Linear}
+    for name, linear in linears.items():
+        if quantization != "none" and "layers" in name:
+            model.set_submodule(name, in_8bit(linear) if quantization == "8bit" else in_4bit(linear, dtype))
+    model.is_loaded_in_8bit = quantization == "8bit"
+    model.is_loaded_in_4bit = quantization == "4bit"
     return model.eval()
+
+
+def in_8bit(linear: torch.nn.Linear) -> bnb.nn.Linear8bitLt:
+    """A linear layer as bitsandbytes keeps it in 8 bits: each output has a float32 scale."""
+    outputs, inputs = linear.weight.shape
+    with unset_fake_temporarily(), torch.device("meta"):
+        quantized = bnb.nn.Linear8bitLt(inputs, outputs, bias=False, has_fp16_weights=False)
+    del quantized.weight
+    weight: Any = torch.nn.Parameter(torch.empty(outputs, inputs, dtype=torch.int8), requires_grad=False)
+    weight.CB = weight.data
+    weight.SCB = torch.empty(outputs)
+    weight.has_fp16_weights = False
+    quantized.weight = weight
+    return quantized
+
+
+def in_4bit(linear: torch.nn.Linear, dtype: torch.dtype) -> bnb.nn.Linear4bit:
+    """A linear layer as bitsandbytes keeps it in nf4, its constants quantised too."""
+    outputs, inputs = linear.weight.shape
+    count = outputs * inputs
+    with unset_fake_temporarily(), torch.device("meta"):
+        quantized = bnb.nn.Linear4bit(inputs, outputs, bias=False, compute_dtype=dtype, quant_type="nf4")
+    del quantized.weight
+    weight: Any = torch.nn.Parameter(torch.empty(count // 2, 1, dtype=torch.uint8), requires_grad=False)
+    constants = bnb.functional.QuantState(
+        torch.empty(count // 64 // 256), code=torch.empty(256), blocksize=256, dtype=torch.float32
+    )
+    weight.quant_state = bnb.functional.QuantState(
+        absmax=torch.empty(count // 64, dtype=torch.uint8),
+        shape=(outputs, inputs),
+        code=torch.empty(16),
+        blocksize=64,
+        quant_type="nf4",
+        dtype=dtype,
+        offset=torch.empty(()),
+        state2=constants,
+    )
+    weight.compress_statistics = True
+    weight.quant_type = "nf4"
+    quantized.weight = weight
+    return quantized

@@ -20,7 +20,7 @@ from stages.lib.evaluation.predict.exams import choose
 from stages.lib.model.loading import load_tokenizer
 from stages.lib.reporting.findings import contamination_line
 from stages.lib.training.hardware import resolved
-from stages.lib.training.trainer import finetune
+from stages.lib.training.trainer import Places, finetune
 
 SEED = 1
 LEARNT = 100  # questions that a model is trained on and then asked: the shortest, since training costs by the token
@@ -116,4 +116,4 @@ def learn(prepared: Path, base: Path, context: int, folder: Path) -> None:
     places = folder / "questions", base, folder / "tokenized"
     tokenize.main(load_tokenizer(base).eos_token, context, *places, folder / "tokenize.json")
     settings = resolved(chosen(section("full", max_length=context, **BY_HEART)))
-    finetune(settings, [], SEED, folder / "tokenized", base, folder / "run", folder / "learnt")
+    finetune(settings, [], SEED, Places(folder / "tokenized", base, folder / "run", folder / "learnt"))

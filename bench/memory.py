@@ -43,7 +43,7 @@ LLAMA_3_8B = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layer
               "num_key_value_heads": 8, "vocab_size": 128_256, "tie_word_embeddings": False}  # fmt: skip
 WIDE = LLAMA_3_8B | {"hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": 2,
                      "num_attention_heads": 8, "num_key_value_heads": 2}  # fmt: skip
-SMALL = WIDE | {"vocab_size": 16_384}  # the layers matter more than the words
+SMALL = WIDE | {"vocab_size": 16_384}  # the layers matter more than the vocabulary
 BASES = {"8B": LLAMA_3_8B, "wide": WIDE, "small": SMALL}
 
 

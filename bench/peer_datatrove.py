@@ -33,12 +33,15 @@ class SpaceTokenizer(WordTokenizer):
     """Words as datatrove's `simplify_text` leaves them: small letters, no punctuation, one space between two."""
 
     def word_tokenize(self, text: str) -> list[str]:
+        """The words of a text."""
         return text.split(" ")
 
     def sent_tokenize(self, text: str) -> list[str]:
+        """Not asked for."""
         raise NotImplementedError
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        """Not asked for."""
         raise NotImplementedError
 
 

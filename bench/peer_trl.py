@@ -1,7 +1,8 @@
 """One run of TRL's SFTTrainer: `python -m bench.peer_trl SETTINGS OUT`, as bench.train asks for it, with TRL 1.16.
 
-The data set holds `input_ids` and `labels`, a document a row, or rows already packed with `seq_lengths`, the documents'
-lengths: TRL then trains on the very rows that ours trains on. Its loss, `nll`, is made in chunks of the logits.
+The data set holds `input_ids` and `labels`, a document each, or sequences already packed with `seq_lengths`, the
+documents' lengths: TRL then trains on the very sequences that ours trains on. Its loss, `nll`, is made
+in chunks of the logits.
 """
 
 import json
@@ -23,7 +24,7 @@ QUANTIZED = {"8bit": {"load_in_8bit": True}, "4bit": NF4 | {"bnb_4bit_compute_dt
 def train(settings: dict, out: Path) -> None:
     """Train as `settings["train"]` has it, a section of params.yaml, for `steps`; nothing is evaluated or saved.
 
-    `packed`: padding-free packed rows, else padded ones; `by_length`: documents of like length together.
+    `packed`: padding-free packed sequences, else padded ones; `by_length`: documents of like length together.
     """
     clock = watch(settings["cap_gib"])
     section, cuda = settings["train"], torch.cuda.is_available()

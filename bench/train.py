@@ -79,8 +79,8 @@ def main() -> None:
         folder = Path(temporary)
         rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy").select(range(4 * STEPS))
         lay_out(rows, folder / "tiny")
-        words = random_rows(4 * CUT_STEPS, CUT_ROWS, CUT["vocab_size"])
-        lay_out(words, folder / "cut")
+        wide_rows = random_rows(4 * CUT_STEPS, CUT_ROWS, CUT["vocab_size"])
+        lay_out(wide_rows, folder / "cut")
         llama(CUT, folder / "base")
         tiny = read_json(paths.BASE / "config.json")
         lay_out(random_rows(4 * CUT_STEPS, LONG_ROWS, tiny["vocab_size"]), folder / "long")
@@ -92,7 +92,10 @@ def main() -> None:
             "cut": compare(VOCABULARY, wide, folder / "base", folder / "cut", Rounds(CUT_STEPS, rounds=1)),
         }
     r = settings["lora"]["r"]
-    limits = {"tiny": limit(tiny, rows, result["tiny"]["ours"], r), "cut": limit(CUT, words, result["cut"]["ours"], r)}
+    limits = {
+        "tiny": limit(tiny, rows, result["tiny"]["ours"], r),
+        "cut": limit(CUT, wide_rows, result["cut"]["ours"], r),
+    }
     machine = {"processor": processor(), "cores": torch.get_num_threads(), "avx512_bf16": "avx512_bf16" in cpu_flags()}
     machine |= {name: version(name) for name in ("torch", "transformers", "peft")} | {"trl": TRL[0]}
     write_json(RESULT, {"machine": machine, "limits": limits} | result)

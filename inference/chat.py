@@ -95,7 +95,7 @@ def streamed(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator
     shown = ""
     for token in ids:
         seen.append(token)
-        text = tokenizer.decode(seen, skip_special_tokens=True)
+        (text,) = tokenizer.batch_decode([seen], skip_special_tokens=True)
         if not text.endswith("\ufffd"):
             yield text[len(shown) :]
             shown = text

@@ -25,13 +25,17 @@ OPTIONS = [
     "-DLLAMA_OPENSSL=OFF",
     "-DLLAMA_CURL=OFF",
 ]
+# GCC 12 drops the stores of the tile configuration before `ldtilecfg`, so that on a processor with AMX each product
+# of a quantised matrix would end in an illegal instruction; without it more processors read a GGUF alike, too.
+WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 
 
 def main(here: Path = HERE) -> None:
     """Fetch, verify, unpack, configure and build; exits with one sentence where that cannot be done."""
     pin = json.loads((here / "pin.json").read_text())
     cuda = os.environ.get("GGML_CUDA", "0") not in ("", "0", "OFF")
-    stamp, wanted = here / "build" / "stamp.json", pin | {"cuda": cuda, "beside": BESIDE}
+    stamp = here / "build" / "stamp.json"
+    wanted = pin | {"cuda": cuda, "beside": BESIDE, "options": [*OPTIONS, *WITHOUT_AMX]}
     if stamp.is_file() and json.loads(stamp.read_text()) == wanted:
         return
     compiler = find_compiler()
@@ -57,6 +61,12 @@ def find_compiler() -> str:
     )
 
 
+def knows(compiler: str, flags: tuple[str, ...]) -> bool:
+    """Whether a compiler takes these flags: that of another processor, or an old one, does not."""
+    command = [compiler, *flags, "-x", "c++", "-fsyntax-only", os.devnull]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
 def archive(folder: Path, pin: dict) -> Path:
     """The verified source archive; downloaded with pip where it is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +86,7 @@ def archive(folder: Path, pin: dict) -> Path:
         path.unlink()
         sys.exit(
             f"llama.cpp/build.py: {path.name} has sha256 {found}, but llama.cpp/pin.json expects {pin['sha256']}; "
-            "nothing was kept: run again to download it anew, or mend the pin"
+            "nothing was kept: run again to download it anew, or fix the pin"
         )
     return path
 
@@ -99,6 +109,9 @@ def build(tree: Path, folder: Path, compiler: str, cuda: bool) -> None:
     """Configure with CMake and build with Ninja, both from the interpreter's own environment where they are."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     options = [*OPTIONS, f"-DCMAKE_CXX_COMPILER={compiler}", f"-DGGML_CUDA={'ON' if cuda else 'OFF'}"]
+    if knows(compiler, WITHOUT_AMX):
+        flags = " ".join(WITHOUT_AMX)
+        options += [f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"]
     steps = [
         ["cmake", "-S", tree, "-B", folder, "-G", "Ninja", "--log-level=WARNING", *options],
         ["cmake", "--build", folder, "--target", *TARGETS],

@@ -11,8 +11,8 @@ from stages.lib.data.prepared import sorted_dialogues
 from stages.lib.data.safety_prompts import read_prompts
 from stages.lib.evaluation.engines.language_model import open_model
 from stages.lib.evaluation.predict.answers import predict_answers
-from stages.lib.evaluation.predict.exams import predict_exam, predict_shuffled, shuffle_options
 from stages.lib.evaluation.predict.examples import answer_examples, question_examples, stop_ids_of
+from stages.lib.evaluation.predict.exams import predict_exam, predict_shuffled, shuffle_options
 from stages.lib.evaluation.predict.likelihoods import predict_likelihoods
 from stages.lib.evaluation.predict.safety import predict_safety
 from stages.lib.model.loading import load_tokenizer

@@ -45,12 +45,12 @@ def tokenized(prepared, base, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def adapter(base, tokenized, tmp_path_factory) -> Path:
     from stages.lib.model.loading import load_tokenizer
-    from stages.lib.training.trainer import finetune
+    from stages.lib.training.trainer import Places, finetune
 
     folder = tmp_path_factory.mktemp("adapter")
     ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
     train = train_settings(num_train_epochs=3)  # so that it learns to end its answers
-    finetune(train, ids, 3, tokenized, base, folder / "checkpoints", folder / "adapter")
+    finetune(train, ids, 3, Places(tokenized, base, folder / "checkpoints", folder / "adapter"))
     return folder / "adapter"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from stages.lib.core import stage as stage_module
 from support.settings import ROOT
@@ -221,7 +222,14 @@ def test_modules_and_functions_are_small():
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 
-def test_requirements_are_exact_pins():
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    pins = [Requirement(line) for line in lines if line]
-    assert all(len(pin.specifier) == 1 and str(pin.specifier).startswith("==") for pin in pins)
+def pins(name: str) -> set[tuple[str, str]]:
+    """The packages of a requirements file, and what it pins each to."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("-r")]
+    return {(canonicalize_name(pin.name), str(pin.specifier)) for pin in pinned}
+
+
+def test_requirements_are_exact_pins_and_the_lock_has_them_all():
+    lock = pins("requirements.lock")
+    assert pins("requirements.txt") | pins("requirements-dev.txt") < lock
+    assert all(specifier.startswith("==") and not set(specifier) & set(",+") for _, specifier in lock)

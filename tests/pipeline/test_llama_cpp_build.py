@@ -47,8 +47,10 @@ def test_no_compiler(folder, tmp_path):
 def test_nothing_to_do_where_the_build_is_there(folder):
     pin = json.loads((folder / "pin.json").read_text())
     (folder / "build").mkdir()
-    beside = runpy.run_path(str(folder / "build.py"))["BESIDE"]
-    (folder / "build/stamp.json").write_text(json.dumps(pin | {"cuda": False, "beside": beside}))
+    builder = runpy.run_path(str(folder / "build.py"))
+    options = [*builder["OPTIONS"], *builder["WITHOUT_AMX"]]
+    stamp = pin | {"cuda": False, "beside": builder["BESIDE"], "options": options}
+    (folder / "build/stamp.json").write_text(json.dumps(stamp))
     done = build(folder, PATH="", GGML_CUDA="0")
     assert done.returncode == 0 and not done.stderr
     assert not (folder / "src").exists()

@@ -27,7 +27,7 @@ METHODS = sorted(path.stem for path in (ROOT / "conf/train").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains(name, base, tokenized, tmp_path):
-    """Each file of conf/train, as DVC composes it, lowers the loss of the packed rows."""
+    """Each file of conf/train, as DVC composes it, lowers the loss of the packed sequences."""
     path = tmp_path / "params.yaml"
     small = [
         "train.num_train_epochs=1",
@@ -159,7 +159,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_training(base, tokenized,
 
 
 def test_accumulated_batches_weigh_every_token_alike(base, tokenized, tmp_path):
-    """One batch of four rows gives the adapter that four batches of one row give."""
+    """One batch of four sequences gives the adapter that four batches of one sequence give."""
     losses = []
     for name, batch in (("one", 4), ("four", 1)):
         changes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": 4 // batch}

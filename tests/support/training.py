@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 from accelerate import DistributedType, PartialState
+from accelerate.utils import fsdp2_prepare_model
 from transformers import TrainingArguments
 
 from stages.lib.model.loading import load_tokenizer
@@ -61,7 +63,10 @@ def finetune_sharded_on_cpus(*given) -> list[dict]:
         return settings
 
     trainer.arguments = arguments
-    return finetune(*given)
+    with patch("accelerate.accelerator.fsdp2_prepare_model", wraps=fsdp2_prepare_model) as shard:
+        history = finetune(*given)
+    assert shard.called == (given[0].launch.strategy == "fsdp")
+    return history
 
 
 def started(folder: Path, given: tuple, **environment: str) -> subprocess.Popen:

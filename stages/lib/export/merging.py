@@ -88,7 +88,7 @@ def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], merged: Iterato
     """Write the merged rows of a shard's weights, one after the other."""
     with weights.writing(path, shapes) as file:
         for rows in merged:
-            file.write(memoryview(rows.view(torch.uint8).numpy()).cast("B"))
+            file.write(rows.view(torch.uint8).numpy().data)
             bar.update(2 * rows.numel())
 
 

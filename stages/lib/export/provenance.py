@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stages.lib.core.files import read_json
 from stages.lib.export.gguf_keys import PREFIX
@@ -57,7 +57,7 @@ def metadata(settings: Settings, ancestors: Ancestors, llama_cpp: str) -> dict[s
 
 def config_sha256(settings: Settings) -> str:
     """SHA-256 of the settings that decide the model; where it was trained, `train.launch`, is not among them."""
-    chosen = {"prepare": asdict(settings.data.prepare)}
+    chosen: dict[str, Any] = {"prepare": asdict(settings.data.prepare)}
     chosen |= {"model": asdict(settings.model), "template": asdict(settings.template), "seed": settings.seed}
     chosen["train"] = {key: value for key, value in asdict(settings.train).items() if key != "launch"}
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

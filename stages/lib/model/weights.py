@@ -100,7 +100,7 @@ def read(stored: Stored, first: int = 0, last: int | None = None) -> torch.Tenso
     tensor = torch.empty((rows, *stored.shape[1:]), dtype=stored.dtype)
     with stored.path.open("rb", buffering=0) as file:
         file.seek(stored.start + first * width * stored.dtype.itemsize)
-        view = memoryview(tensor.view(torch.uint8).numpy()).cast("B") if tensor.numel() else memoryview(b"")
+        view = tensor.view(torch.uint8).numpy().data.cast("B") if tensor.numel() else memoryview(b"")
         at = 0
         while at < len(view) and (count := file.readinto(view[at:])):
             at += count

@@ -75,14 +75,14 @@ class Training:
         return FLOAT32 if self.full else self.factor
 
     @cached_property
-    def learning(self) -> int:
+    def trainable(self) -> int:
         """Trainable parameters."""
-        return shapes.learning(self.config, self.train.method, self.train.lora)
+        return shapes.trainable_parameters(self.config, self.train.method, self.train.lora)
 
     @property
     def gradients(self) -> int:
         """The gradients of all trainable parameters."""
-        return FLOAT32 * self.learning
+        return FLOAT32 * self.trainable
 
     @property
     def waiting(self) -> int:
@@ -92,7 +92,7 @@ class Training:
     @property
     def casts(self) -> int:
         """Autocast's bfloat16 copies of the trainable parameters."""
-        return 2 * self.learning if self.factor == 2 else 0
+        return 2 * self.trainable if self.factor == 2 else 0
 
     @property
     def stream(self) -> int:
@@ -124,12 +124,12 @@ def linear_weights(training: Training) -> int:
 
 def adapter(training: Training) -> int:
     """The adapter weights."""
-    return 0 if training.full else FLOAT32 * training.learning
+    return 0 if training.full else FLOAT32 * training.trainable
 
 
 def optimizer(training: Training) -> int:
     """The optimiser's states."""
-    return int(STATES[training.train.optim] * training.learning)
+    return int(STATES[training.train.optim] * training.trainable)
 
 
 # The moments at which most memory is taken; one of them takes most of all.

@@ -6,12 +6,20 @@ from stages.lib.settings.train import LINEAR, Lora
 
 def of_layer(config: dict) -> dict[str, tuple[int, int]]:
     """(outputs, inputs) of each linear layer of one decoder layer, by name."""
-    hidden, middle, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
-    width = config.get("head_dim") or hidden // heads
-    query, key = heads * width, config["num_key_value_heads"] * width
-    sides = ((query, hidden), (key, hidden), (key, hidden), (hidden, query),
-             (middle, hidden), (middle, hidden), (hidden, middle))  # fmt: skip
-    return dict(zip(LINEAR, sides, strict=True))
+    hidden = config["hidden_size"]
+    middle = config["intermediate_size"]
+    width = config.get("head_dim") or hidden // config["num_attention_heads"]
+    query = config["num_attention_heads"] * width
+    key = config["num_key_value_heads"] * width
+    return {
+        "q_proj": (query, hidden),
+        "k_proj": (key, hidden),
+        "v_proj": (key, hidden),
+        "o_proj": (hidden, query),
+        "gate_proj": (middle, hidden),
+        "up_proj": (middle, hidden),
+        "down_proj": (hidden, middle),
+    }
 
 
 def adapted(config: dict, lora: Lora) -> dict[str, tuple[int, int]]:
@@ -26,14 +34,14 @@ def unquantized(config: dict) -> int:
     return (matrices * config["vocab_size"] + 2 * config["num_hidden_layers"] + 1) * config["hidden_size"]
 
 
-def learning(config: dict, method: str, lora: Lora) -> int:
-    """Weights that learn; an adapter's few rows of the vocabulary are left out."""
+def trainable_parameters(config: dict, method: str, lora: Lora) -> int:
+    """How many there are; the rows of the few tokens that an adapter learns are left out."""
     layers = config["num_hidden_layers"]
     if method == "full":
-        return layers * sum(rows * columns for rows, columns in of_layer(config).values()) + unquantized(config)
+        return layers * sum(outputs * inputs for outputs, inputs in of_layer(config).values()) + unquantized(config)
     matrices = adapted(config, lora).values()
-    lengths = sum(rows for rows, _ in matrices) if method == "dora" else 0
-    return layers * (lora.r * sum(rows + columns for rows, columns in matrices) + lengths)
+    lengths = sum(outputs for outputs, _ in matrices) if method == "dora" else 0
+    return layers * (lora.r * sum(outputs + inputs for outputs, inputs in matrices) + lengths)
 
 
 def check_rank(config: dict, lora: Lora) -> None:

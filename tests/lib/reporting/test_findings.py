@@ -67,7 +67,7 @@ def test_better_is_said_only_where_the_interval_leaves_out_zero():
     found = comparison(chrf="better", perplexity="better", bleu="worse")
     text = results_markdown(said({"q4_K_M against tuned": found}))
     rows = [line.split(" | ") for line in text.splitlines() if " against " in line and line.startswith("|")]
-    assert len(rows) == 16 and sum("better" in row for row in rows) == 2
+    assert len(rows) == 2 * len(MEASURES) and sum("better" in row for row in rows) == 2
     for row in rows:
         low, high = (float(end.replace("−", "-")) for end in row[4].split(" to "))
         assert (row[2] in ("better", "worse")) == (low * high > 0), row
@@ -105,7 +105,7 @@ def test_what_was_not_measured_is_said():
         assert name == "quants" or "not measured" in picture.together()
     missing = {key: found for key, found in comparison().items() if key != "bleu"}
     rows = tables.differences_table({"tuned against base": missing}).rows
-    assert len(rows) == 8 and rows[2] == ("tuned against base", "BLEU-4", *["not measured"] * 4)
+    assert len(rows) == len(MEASURES) and rows[2] == ("tuned against base", "BLEU-4", *["not measured"] * 4)
     assert tables.shuffled_table({"base": whole | {"shuffled": {"repeats": 0}}}).rows == [
         ("base", "0", *["not measured"] * 3)
     ]

@@ -19,7 +19,8 @@ from stages.lib.training import launch
 from support.settings import train_settings
 from support.training import arguments, started, wait_for
 
-ROWS, EPOCHS = 36, 3  # 27 optimiser steps of 4 rows
+SEQUENCES = 36
+EPOCHS = 3  # 27 optimiser steps of 4 packed sequences
 LONG = {"num_train_epochs": EPOCHS, "learning_rate": 1e-3, "lora_dropout": 0.0, "save_steps": 5, "eval_steps": 5}
 
 
@@ -49,16 +50,16 @@ def two_nodes() -> Launch:
 
 @pytest.fixture(scope="module")
 def even(tokenized, tmp_path_factory):
-    """Rows that two processes share evenly; else Accelerate fills the last batch up with the first rows."""
+    """Packed sequences that two processes share evenly; else Accelerate fills the last batch up with the first ones."""
     folder = tmp_path_factory.mktemp("even")
-    load_from_disk(tokenized / "train").select(range(ROWS)).save_to_disk(folder / "train")
+    load_from_disk(tokenized / "train").select(range(SEQUENCES)).save_to_disk(folder / "train")
     load_from_disk(tokenized / "validation").save_to_disk(folder / "validation")
     return folder
 
 
 @pytest.fixture(scope="module")
 def alone(even, base, tmp_path_factory):
-    """A folder in which one process has trained with batches of 2 rows × 2."""
+    """A folder in which one process has trained with batches of 2 sequences × 2."""
     folder = tmp_path_factory.mktemp("alone")
     process = started(folder, arguments(even, base, folder, **LONG))
     errors = finish(process)
@@ -68,7 +69,7 @@ def alone(even, base, tmp_path_factory):
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone, even, base, tmp_path):
-    """Batches of 2 rows in two processes are one batch of 2 × 2; the same command goes on after the kill."""
+    """Batches of 2 sequences in two processes are one batch of 2 × 2; the same command goes on after the kill."""
     both = Launch(strategy=strategy, processes=2, nodes=1, rendezvous="")
     given = arguments(even, base, tmp_path, **LONG, launch=both, gradient_accumulation_steps=1)
     process = started(tmp_path, given)
@@ -84,7 +85,7 @@ def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone,
     errors = finish(process)
     assert process.returncode == 0, errors
     expected = losses(alone)
-    assert len(expected) == ROWS // 4 * EPOCHS + 6  # a validation loss every 5th step and after the last
+    assert len(expected) == SEQUENCES // 4 * EPOCHS + 6  # a validation loss every 5th step and after the last
     assert losses(tmp_path) == pytest.approx(expected, rel=1e-4)
     ours, theirs = (load_file(folder / "adapter/adapter_model.safetensors") for folder in (tmp_path, alone))
     assert ours.keys() == theirs.keys()

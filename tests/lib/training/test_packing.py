@@ -16,7 +16,7 @@ def examples(lengths):
     return [(10 * i + np.arange(n, dtype=np.int32),) * 2 for i, n in enumerate(lengths)]
 
 
-def test_every_document_is_in_one_row_whole_and_padding_is_never_trained():
+def test_every_document_is_in_one_sequence_whole_and_padding_is_never_trained():
     documents = examples([7, 3, 9, 2, 2, 5, 10, 1])
     filled, members = pack(documents, max_length=10, pad=-1)
     assert sorted(i for row in members for i in row) == list(range(len(documents)))
@@ -36,14 +36,14 @@ def test_every_document_is_in_one_row_whole_and_padding_is_never_trained():
                 assert row["labels"][start:stop] == [IGNORED, *ids[1:]]
                 found.append(ids)
     assert sorted(found) == sorted(ids.tolist() for ids, _ in documents)
-    assert len(rows) == 4  # 39 tokens: no packing into rows of 10 needs fewer
+    assert len(rows) == 4  # 39 tokens: no packing into sequences of 10 needs fewer
 
 
-def test_documents_of_a_row_do_not_see_each_other(base, tokenized):
-    """The very call that training makes: collated rows, documents' attention, no attention_mask, no cache."""
+def test_documents_of_a_sequence_do_not_see_each_other(base, tokenized):
+    """The very call that training makes: collated sequences, documents' attention, no attention_mask, no cache."""
     model = load_model(base, attention="documents")
-    rows = load_from_disk(tokenized / "train").with_format("numpy")
-    batch = collate([rows[0], rows[1]])
+    sequences = load_from_disk(tokenized / "train").with_format("numpy")
+    batch = collate([sequences[0], sequences[1]])
     assert len(batch.pop("record_ids")) == (batch["cu_seq_lens_q"] < batch.pop("tokens")).sum()
     start = int(batch["cu_seq_lens_q"][1])
     assert start > 1

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,15 +23,14 @@ class Part(NamedTuple):
 
 
 @cache
-def binding() -> ModuleType:
+def binding() -> Any:
     """llama-cpp-python's low-level module with the libraries of our own build, its log silenced."""
     os.environ["LLAMA_CPP_LIB_PATH"] = str(llamacpp.library_path())
-    from llama_cpp import llama_cpp
-
-    llama_cpp.silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(llama_cpp.silence, None)  # C holds no reference: the module must
-    llama_cpp.llama_backend_init()
-    return llama_cpp
+    module: Any = import_module("llama_cpp.llama_cpp")
+    module.silence = module.llama_log_callback(lambda level, text, data: None)
+    module.llama_log_set(module.silence, None)  # C holds no reference: the module must
+    module.llama_backend_init()
+    return module
 
 
 class GgufModel:

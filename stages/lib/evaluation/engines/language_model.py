@@ -67,4 +67,4 @@ def _require_vocabulary_of(base: Path, vocabulary: list[str], path: Path) -> Non
 
 def _vocabulary(folder: Path) -> list[str]:
     tokenizer = load_tokenizer(folder)
-    return tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))

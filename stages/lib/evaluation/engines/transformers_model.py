@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +40,8 @@ class TransformersModel:
             require_memory(2 * size, f"{folder}, whose 16-bit weights become float32,")
             keep_freed_memory()
         dtype = torch.float32 if device == "cpu" else torch.float16
-        self.model = (load_tuned(folder, adapter, dtype) if adapter else load_model(folder, dtype)).to(device)
+        loaded: Any = load_tuned(folder, adapter, dtype) if adapter else load_model(folder, dtype)
+        self.model = loaded.to(device)
         self.rows, self.tokens = ROWS, batch_tokens(self.model.config.vocab_size)
 
     @torch.inference_mode()
@@ -122,7 +123,7 @@ class TransformersModel:
 
 
 @contextmanager
-def _last_layer_narrowed(decoder: nn.Module, rows: torch.Tensor, positions: torch.Tensor) -> Iterator[None]:
+def _last_layer_narrowed(decoder: Any, rows: torch.Tensor, positions: torch.Tensor) -> Iterator[None]:
     """Within it, only the token at `positions` of each row goes through the last layer's feed-forward part.
 
     No later layer reads the other tokens' hidden states, so llama.cpp leaves them out too: of a prefill's products

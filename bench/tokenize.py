@@ -48,11 +48,11 @@ def main() -> None:
         train = read_json(folder / "out.json")["train"]
     write_json(RESULT, measured | train | {"cpu_count": os.cpu_count()})
     seconds, megabytes = measured["seconds"], measured["peak_mb"]
-    print(f"| dialogues | tokens | seconds | tokens/s | peak memory | rows of {MAX_LENGTH} | filled |")
+    print(f"| dialogues | tokens | seconds | tokens/s | peak memory | packed sequences of {MAX_LENGTH} | packing efficiency |")
     print("|---|---|---|---|---|---|---|")
     print(
         f"| {DIALOGUES:,} | {train['tokens']:,} | {seconds:.1f} | {train['tokens'] / seconds:,.0f} "
-        f"| {megabytes:,.0f} MB | {train['rows']:,} | {train['fill']:.4f} |"
+        f"| {megabytes:,.0f} MB | {train['sequences']:,} | {train['packing_efficiency']:.4f} |"
     )
 
 

@@ -48,7 +48,8 @@ def main() -> None:
         train = read_json(folder / "out.json")["train"]
     write_json(RESULT, measured | train | {"cpu_count": os.cpu_count()})
     seconds, megabytes = measured["seconds"], measured["peak_mb"]
-    print(f"| dialogues | tokens | seconds | tokens/s | peak memory | packed sequences of {MAX_LENGTH} | packing efficiency |")
+    packed = f"packed sequences of {MAX_LENGTH} | packing efficiency"
+    print(f"| dialogues | tokens | seconds | tokens/s | peak memory | {packed} |")
     print("|---|---|---|---|---|---|---|")
     print(
         f"| {DIALOGUES:,} | {train['tokens']:,} | {seconds:.1f} | {train['tokens'] / seconds:,.0f} "

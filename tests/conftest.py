@@ -49,7 +49,7 @@ def adapter(base, tokenized, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("adapter")
     ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
-    train = train_settings(num_train_epochs=3)  # so that it learns to end its answers
+    train = train_settings(num_train_epochs=6)  # so that it learns to end its answers
     finetune(train, ids, 3, Places(tokenized, base, folder / "checkpoints", folder / "adapter"))
     return folder / "adapter"
 

@@ -115,6 +115,7 @@ def test_a_gguf_knows_its_commit_and_an_altered_one_is_called_out(checkout):
 
 def test_another_quant_type_runs_alone_and_going_back_runs_nothing(checkout):
     assert ran(done(checkout, *SMOKE, *TYPES)) == [
+        "config",
         *(f"{stage}@q5_K_M" for stage in ("quantize", "verify", "predict", "score")),
         "report",
     ]

@@ -200,10 +200,16 @@ BAD = {
     "no prompt": ({"rows": [ROW, {"id": "2", "category": "c"}]}, "prompts.jsonl:2: prompt: expected a text, got None"),
     "blank prompt": ({"rows": [ROW | {"prompt": " "}]}, "prompts.jsonl:1: prompt: expected a text, got ' '"),
     "category no text": ({"rows": [ROW | {"category": ["c"]}]}, "prompts.jsonl:1: category: expected a text"),
-    "unknown category": ({"rows": [ROW | {"category": "d"}]}, "prompts.jsonl:1: category: expected one of c, got 'd'"),
+    "unknown category": (
+        {"rows": [ROW | {"category": "d"}]},
+        "prompt '1': category: expected one of c, got 'd'",
+    ),
     "same id": ({"rows": [ROW, "", ROW]}, "prompts.jsonl:3: id: '1' stands in an earlier line"),
     "no row": ({"rows": []}, "prompts.jsonl: no prompt of category c"),
-    "not planted": ({"rubric": finding(pattern=["{planted}"])}, "prompts.jsonl:1: planted: expected a text, got None"),
+    "not planted": (
+        {"rubric": finding(pattern=["{planted}"])},
+        "prompt '1': planted: expected a text, got None",
+    ),
     "no YAML": ({"rubric": "c: [\n- x"}, "rubric.yaml: not valid YAML: .*line 2"),
     "no mapping": ({"rubric": [FINDING]}, "rubric.yaml: expected a dict at the top, got list"),
     "no findings": ({"rubric": {"c": []}}, "rubric.yaml: expected categories"),

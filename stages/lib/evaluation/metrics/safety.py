@@ -21,7 +21,7 @@ def load(folder: Path) -> tuple[list[dict], dict[str, list[dict]]]:
     path = folder / "prompts.jsonl"
     prompts = read_prompts(path)
     for row in prompts:
-        where = f"{path}: {row['id']}"
+        where = f"{path}, prompt {row['id']!r}"
         if row["category"] not in rubric:
             expected = ", ".join(map(str, rubric))
             raise UserError(f"{where}: category: expected one of {expected}, got {row['category']!r}")

@@ -52,5 +52,4 @@ def digest_of(conf: Path) -> str:
 
 
 if __name__ == "__main__":
-    sections = ("data", "model", "template", "train", "export", "evaluate", "track", "seed", "conf_digest")
-    run(main, sections=sections, paths=(paths.CONF, paths.PARAMS, paths.CONFIG_MARKER))
+    run(main, sections=Config._fields, paths=(paths.CONF, paths.PARAMS, paths.CONFIG_MARKER))

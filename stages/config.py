@@ -10,7 +10,7 @@ from stages.lib.core.files import read_yaml, write_text
 from stages.lib.core.stage import run
 from stages.lib.data.preparation.boilerplate import require_known
 from stages.lib.evaluation.metrics.measures import MEASURES
-from stages.lib.settings import models
+from stages.lib.settings import model_names
 from stages.lib.settings.config import Config
 
 
@@ -33,9 +33,9 @@ def main(config: Config, conf: Path, params: Path, marker: Path) -> None:
         one_of("evaluate.gates.better", name, tuple(MEASURES))
     types = config.export.types
     for key, composed, expected in (
-        ("export.verified", config.export.verified, models.verified(types)),
-        ("evaluate.models", config.evaluate.models, models.evaluated(types)),
-        ("evaluate.compared", config.evaluate.compared, models.report_slots(types)),
+        ("export.verified", config.export.verified, model_names.verified(types)),
+        ("evaluate.models", config.evaluate.models, model_names.evaluated(types)),
+        ("evaluate.compared", config.evaluate.compared, model_names.report_slots(types)),
     ):
         check(key, composed, composed == expected, f"{expected}, as export.types decides")
     write_text(marker, "params.yaml was composed from conf/\n")

@@ -18,7 +18,19 @@ from stages.lib.reporting.markdown import results_markdown
 from stages.lib.reporting.model_card import model_card
 from stages.lib.reporting.page import page
 from stages.lib.reporting.results import Results, RunSettings, read_results
-from stages.lib.settings.models import ADAPTER, BASE, TUNED
+from stages.lib.settings.model_names import ADAPTER, BASE, TUNED
+
+SECTIONS = (
+    "data",
+    "model",
+    "template.name",
+    "train",
+    "export",
+    "evaluate.models",
+    "evaluate.gates",
+    "seed",
+    "conf_digest",
+)
 
 
 class Files(NamedTuple):
@@ -77,7 +89,6 @@ def announce(gates: list[Gate]) -> None:
 
 
 if __name__ == "__main__":
-    sections = ("data", "model", "template.name", "train", "export", "evaluate.models", "evaluate.gates", "seed")
     inputs = (paths.METRICS, paths.PLOTS / "train/loss.csv", paths.PLOTS / "data", paths.PIPELINE)
     outputs = (paths.PLOTS / "report", paths.RESULTS, paths.REPORT, paths.MODEL_CARD)
-    run(main, sections=(*sections, "conf_digest"), paths=(*inputs, *outputs))
+    run(main, sections=SECTIONS, paths=(*inputs, *outputs))

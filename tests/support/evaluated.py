@@ -14,12 +14,10 @@ from stages.lib.core.files import write_json, write_jsonl, write_text
 from stages.lib.data.safety_prompts import read_prompts
 from stages.lib.data.sources.sample import dialogues
 from stages.lib.reporting.results import RunSettings
-from stages.lib.settings import models
-from stages.report import Files
+from stages.lib.settings import model_names
+from stages.report import SECTIONS, Files
 from support.settings import ROOT
 
-SECTIONS = ("data", "model", "template.name", "train", "export", "evaluate.models", "evaluate.gates", "seed")
-SECTIONS += ("conf_digest",)
 LETTERS = ("A", "B", "C", "D")
 SKILL = {"base": 0.24, "tuned": 0.42}  # share of questions answered right; a quantised model errs a little more
 BITS = {
@@ -39,8 +37,8 @@ def settings(types: tuple[str, ...] = ("q4_K_M",), **changes) -> RunSettings:
     """What the report tells of params.yaml, with other quant types and changes at dotted keys."""
     chosen = OmegaConf.load(ROOT / "params.yaml")
     chosen.export.types = list(types)
-    chosen.export.verified = models.verified(list(types))
-    chosen.evaluate.models = models.evaluated(list(types))
+    chosen.export.verified = model_names.verified(list(types))
+    chosen.evaluate.models = model_names.evaluated(list(types))
     for key, value in changes.items():
         OmegaConf.update(chosen, key.replace("__", "."), value)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT))  # DVC composes in a process of its own, which knows nothing of this project's modules
 
-from stages.lib.settings import models  # noqa: E402
+from stages.lib.settings import model_names  # noqa: E402
 
 
 def conf_digest(conf: Path = ROOT / "conf") -> str:
@@ -39,9 +39,9 @@ def file_format(path: str, otherwise: str) -> str:
 for resolver in (conf_digest, file_sha256, file_format):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 for name, made in (
-    ("evaluated_models", models.evaluated),
-    ("report_slots", models.report_slots),
-    ("verified", models.verified),
+    ("evaluated_models", model_names.evaluated),
+    ("report_slots", model_names.report_slots),
+    ("verified", model_names.verified),
 ):
     # OmegaConf takes a container from a resolver only as one of its own.
     OmegaConf.register_new_resolver(name, lambda types, made=made: OmegaConf.create(made(types)), replace=True)

@@ -13,7 +13,7 @@ from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES
 from stages.lib.rendering.svg import COLOUR, GREY, INK, SECOND, as_svg
 from stages.lib.reporting.formatting import MISSING, heading, size, value
 from stages.lib.reporting.tables import CHOICES
-from stages.lib.settings.models import BASE, F16, IN_TRANSFORMERS
+from stages.lib.settings.model_names import BASE, F16, IN_TRANSFORMERS
 
 GUESSING = 25  # % right of one who guesses
 COLUMNS = 4  # of panels in a file, at most

@@ -8,7 +8,7 @@ from stages.lib.reporting import published, tables
 from stages.lib.reporting.gates import Gate
 from stages.lib.reporting.results import Results, RunSettings
 from stages.lib.reporting.tables import Table
-from stages.lib.settings.models import BASE, F16, TUNED
+from stages.lib.settings.model_names import BASE, F16, TUNED
 
 TEST_SETS = {"medqa_test": "MedQA test questions", "test": "test dialogues"}
 Comparison = dict[str, dict]  # by measure: difference, low, high, p, verdict

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.settings.gates import Gates
-from stages.lib.settings.models import BASE, IN_TRANSFORMERS, TUNED
+from stages.lib.settings.model_names import BASE, IN_TRANSFORMERS, TUNED
 
 ROUNDING = 1e-9  # points: 2.0 of them are no more than 2.0, whatever the floats say
 

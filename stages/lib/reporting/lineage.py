@@ -3,7 +3,7 @@
 from stages.lib.core.paths import gguf
 from stages.lib.export.gguf_keys import DVC, PREFIX
 from stages.lib.reporting.formatting import size
-from stages.lib.settings.models import F16
+from stages.lib.settings.model_names import F16
 
 
 def lineage_groups(verifications: dict[str, dict]) -> dict[str, dict[str, str]]:

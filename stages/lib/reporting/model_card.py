@@ -11,7 +11,7 @@ from stages.lib.reporting.lineage import lineage_groups
 from stages.lib.reporting.markdown import table_lines
 from stages.lib.reporting.notes import NOT_A_DEVICE, NOTES, SYNTHETIC
 from stages.lib.reporting.results import Results, RunSettings
-from stages.lib.settings.models import BASE
+from stages.lib.settings.model_names import BASE
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 

@@ -12,7 +12,7 @@ from stages.lib.reporting.lineage import lineage_groups
 from stages.lib.reporting.notes import NOT_A_DEVICE, NOTES, SYNTHETIC, TITLES
 from stages.lib.reporting.results import Results
 from stages.lib.reporting.tables import Table
-from stages.lib.settings.models import BASE, TUNED
+from stages.lib.settings.model_names import BASE, TUNED
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 KEY_MEASURES = ("perplexity", "bleu", "accuracy", "letter_accuracy")

@@ -9,6 +9,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_yaml, write_text
 from stages.lib.core.stage import run
 from stages.lib.data.preparation.boilerplate import require_known
+from stages.lib.data.sources.pins import require_pinned
 from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.settings import model_names
 from stages.lib.settings.config import Config
@@ -28,6 +29,8 @@ def main(config: Config, conf: Path, params: Path, marker: Path) -> None:
         )
     if unread := sorted(set(read_yaml(params, dict)) - set(Config._fields)):
         raise UserError(f"{params}: {unread[0]}: no such section, expected {', '.join(Config._fields)}; see conf/")
+    for source in config.data.sources:
+        require_pinned(source)
     require_known(config.data.prepare.boilerplate)
     for name in config.evaluate.gates.better:
         one_of("evaluate.gates.better", name, tuple(MEASURES))

@@ -39,7 +39,7 @@ if __name__ == "__main__":
             paths.BASE,
             paths.ADAPTER,
             paths.MERGED,
-            paths.gguf("f16"),
+            paths.gguf(paths.F16),
             paths.gguf("lora-f16"),
         ),
     )

@@ -32,5 +32,5 @@ if __name__ == "__main__":
     run(
         main,
         sections=("export.imatrix", "export.imatrix_chunks"),
-        paths=(paths.PREPARED, paths.BASE, paths.gguf("f16"), paths.IMATRIX),
+        paths=(paths.PREPARED, paths.BASE, paths.gguf(paths.F16), paths.IMATRIX),
     )

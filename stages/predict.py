@@ -33,7 +33,8 @@ class Files(NamedTuple):
 
 def main(asked: Predict, files: Files, name: str, model_path: str) -> None:
     """Ask the model `name` the test dialogues, the questions and the safety set, as the same token ids as any other."""
-    tokenizer, stop_ids = load_tokenizer(files.base), stop_ids_of(files.base)
+    tokenizer = load_tokenizer(files.base)
+    stop_ids = stop_ids_of(files.base)
     dialogues = sorted_dialogues(files.prepared / "test.jsonl")[: asked.dialogues or None]
     examples = answer_examples(tokenizer, dialogues, asked.context - asked.max_new_tokens)
     questions = [row for _, row in read_jsonl(files.prepared / "medqa_test.jsonl")][: asked.questions or None]

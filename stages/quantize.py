@@ -15,4 +15,4 @@ def main(source: Path, imatrix: Path, folder: Path, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, paths=(paths.gguf("f16"), paths.IMATRIX, paths.GGUF), items=sys.argv[1:])
+    run(main, paths=(paths.gguf(paths.F16), paths.IMATRIX, paths.GGUF), items=sys.argv[1:])

@@ -8,7 +8,7 @@ from stages.lib.core import paths
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_text, write_json, write_text
 from stages.lib.core.stage import run
-from stages.lib.evaluation.metrics.comparison import compare
+from stages.lib.evaluation.metrics.comparison import compare, pair
 from stages.lib.reporting.charts import pictures
 from stages.lib.reporting.costs import stage_names
 from stages.lib.reporting.findings import Comparison, find
@@ -67,8 +67,8 @@ def main(settings: RunSettings, files: Files) -> None:
 def compare_models(predictions: dict[str, list[dict]], ggufs: list[str]) -> dict[str, Comparison]:
     """The paired comparisons: tuning with its base and its adapter, each GGUF with the tuned model."""
     tuned = predictions[TUNED]
-    comparisons = {f"{TUNED} against {name}": compare(predictions[name], tuned) for name in (BASE, ADAPTER)}
-    return comparisons | {f"{name} against {TUNED}": compare(tuned, predictions[name]) for name in ggufs}
+    comparisons = {pair(name, TUNED): compare(predictions[name], tuned) for name in (BASE, ADAPTER)}
+    return comparisons | {pair(TUNED, name): compare(tuned, predictions[name]) for name in ggufs}
 
 
 def draw(settings: RunSettings, results: Results, files: Files) -> dict[str, list[str]]:

@@ -34,7 +34,7 @@ def main(train: Train, template: Template, track: Track, seed: int, files: Files
     memory.require(read_json(files.base / "config.json"), train, free_memory())
     trained_ids = load_tokenizer(files.base).convert_tokens_to_ids(template.trained_tokens)
     inputs = [files.tokenized, files.base]
-    key = checkpoints.key_of(train, template.name, seed, inputs)
+    key = checkpoints.key_of(train, template.trained_tokens, seed, inputs)
     places = Places(files.tokenized, files.base, checkpoints.folder_of(key), files.adapter)
     if launch.joining():  # another machine leads, holds the checkpoints and writes the results
         launch.start(train.launch, finetune, train, trained_ids, seed, places)

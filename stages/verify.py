@@ -51,10 +51,10 @@ def main(verify: Verify, files: Files, name: str) -> None:
     tokenizer = load_tokenizer(files.base)
     texts = read_texts(verify, files, tokenizer)
     checks: list[Check] = []
-    if name == "f16":
+    if name == paths.F16:
         measured, checks = prove(verify, files, gguf, tokenizer, texts)
     else:
-        original = GgufModel(files.ggufs / paths.gguf("f16").name, verify.context)
+        original = GgufModel(files.ggufs / paths.gguf(paths.F16).name, verify.context)
         measured = divergence.measure(original, GgufModel(gguf, verify.context), texts.sequences)
     about = {"name": name, "bytes": gguf.stat().st_size, "sha256": sha256(gguf)}
     result = about | measured | parity.tensor_types(gguf) | {"lineage": lineage_of(gguf)}

@@ -38,7 +38,7 @@ def tokenized(prepared, base, tmp_path_factory) -> Path:
     from stages import tokenize
 
     folder = tmp_path_factory.mktemp("tokenized") / "tokenized"
-    tokenize.main(CHATML.end_token, 512, prepared, base, folder, folder.parent / "tokenize.json")
+    tokenize.main(CHATML.eos_token, 512, prepared, base, folder, folder.parent / "tokenize.json")
     return folder
 
 

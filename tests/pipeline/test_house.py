@@ -26,7 +26,6 @@ NOT_NEEDED = {
     "train": {"training/packing.py"},
     "convert": {"export/llama_server.py"},
     "verify": {"model/weights.py"},
-    "predict": {"model/weights.py"},
     "score": {"evaluation/metrics/comparison.py"},
     "report": {
         *(f"settings/{name}.py" for name in ("config", "evaluate", "predict", "template", "track")),

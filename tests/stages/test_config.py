@@ -61,6 +61,10 @@ def test_the_digest_changes_with_any_file_of_conf(guard, tmp_path):
         ("data.prepare.test", 0.9),
         ("data.prepare.boilerplate", ["goodbye"]),
         ("model.scratch.hidden_size", 300),
+        ("data.prepare.max_words", 1),
+        ("evaluate.gates.stopped", 1.5),
+        ("evaluate.predict.context", 96),
+        ("export.verify.context", 256),
         ("template.pad_token", "<|im_end|>"),
         ("unknown", 1),
     ],
@@ -69,3 +73,9 @@ def test_a_bad_value_is_named_with_its_full_key(guard, key, value):
     with pytest.raises(UserError) as error:
         guard({key: value})
     assert key in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "message"), [("file", "data.chatdoctor is not set"), ("http", "needs a sha256")])
+def test_a_source_without_a_name_or_pin_ends_before_any_stage_removes_its_outs(guard, kind, message):
+    with pytest.raises(UserError, match=message):
+        guard({"data.sources.0.kind": kind, "data.sources.0.path": ""})

@@ -152,7 +152,7 @@ def test_no_importance_matrix_is_an_empty_file(prepared, base, gguf, tmp_path):
 
 def test_the_end_token_is_the_same_everywhere(merged, gguf, base):
     tokenizer = load_tokenizer(merged)
-    end = tokenizer.convert_tokens_to_ids(CHATML.end_token)
+    end = tokenizer.convert_tokens_to_ids(CHATML.eos_token)
     stop = [tokenizer.convert_tokens_to_ids("<|end_of_text|>"), end]
     fields = GGUFReader(gguf).fields
     assert tokenizer.eos_token_id == end

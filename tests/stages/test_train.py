@@ -135,7 +135,7 @@ def test_an_exploding_loss_stops_and_names_the_records(base, tokenized, tmp_path
 
 def test_the_best_checkpoint_is_kept_and_patience_ends_training(base, tokenized, tmp_path):
     """A rate that soon makes the validation loss worse."""
-    changes = {"learning_rate": 0.1, "lr_scheduler_type": "constant", "num_train_epochs": 6, "explosion_factor": 1e9}
+    changes = {"learning_rate": 0.1, "lr_scheduler_type": "constant", "num_train_epochs": 6, "divergence_factor": 1e9}
     history = tuned(
         base,
         tokenized,

@@ -62,6 +62,6 @@ def train_settings(**changes) -> Train:
         "load_best_model_at_end": False,
         "early_stopping_patience": 0,
         "spike_factor": 2.0,
-        "explosion_factor": 5.0,
+        "divergence_factor": 5.0,
     }
     return Train(**settings | changes)

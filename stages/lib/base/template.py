@@ -20,14 +20,14 @@ def install_template(folder: Path, template: Template) -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
         bos_token=settings["bos_token"],
-        eos_token=template.end_token,
+        eos_token=template.eos_token,
         pad_token=template.pad_token,
         chat_template=template.chat_template,
         model_max_length=settings["model_max_length"],
         clean_up_tokenization_spaces=False,
     )
     vocabulary = tokenizer.get_vocab()
-    for token in (template.end_token, template.pad_token, *template.trained_tokens):
+    for token in (template.eos_token, template.pad_token, *template.trained_tokens):
         if token not in vocabulary:
             raise UserError(f"template.{template.name} names {token!r}, which the base tokenizer does not have")
     tokenizer.save_pretrained(folder)

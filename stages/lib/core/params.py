@@ -46,9 +46,9 @@ def _validated(composed: DictConfig, key: str, annotation: Any, params: Path) ->
     for name in reversed(names):  # OmegaConf validates the members of dataclasses: errors then name the full key
         shape, value = make_dataclass(name, [(name, shape)]), {name: value}
     try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(shape), value))
+        section = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(shape), value))
     except OmegaConfBaseException as error:
         where = error.full_key or key
         reason = str(error.msg or error).splitlines()[0]
         raise UserError(f"{params}: {where}: {reason}; fix it in conf/ or with -S {where}=…") from error
-    return reduce(getattr, names, found)
+    return reduce(getattr, names, section)

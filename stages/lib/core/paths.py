@@ -1,5 +1,6 @@
 """Every path of the house, relative to its top folder: dvc.yaml names the same ones."""
 
+import os
 from pathlib import Path
 
 CONF = Path("conf")
@@ -25,10 +26,16 @@ RESULTS = Path("results.md")
 REPORT = Path("report.html")
 MODEL_CARD = Path("models/CARD.md")
 COST = Path(".cost")  # untracked: what each stage last took on this machine
+F16 = "f16"  # the kind of GGUF that the others are quantised from
+
+
+def checkout() -> Path:
+    """The main checkout, where downloads and checkpoints are kept: DVC runs queued experiments in temporary ones."""
+    return Path(os.environ.get("DVC_ROOT", "."))
 
 
 def gguf(kind: str) -> Path:
-    """The GGUF of one type: `f16`, a quant type such as `q4_K_M`, or `lora-f16`, the adapter alone."""
+    """The GGUF of one kind: `f16`, a quant type such as `q4_K_M`, or `lora-f16`, the adapter alone."""
     return GGUF / f"llama3-chat-doctor-{kind}.gguf"
 
 

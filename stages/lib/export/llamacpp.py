@@ -28,7 +28,7 @@ UNWEIGHED = ("q8_0",)  # so fine that the quantizer asks no importance matrix
 
 
 def home() -> Path:
-    """The build: `$LLAMA_CPP_DIR`, else llama.cpp/build of the main checkout (`$DVC_ROOT` in temporary workspaces).
+    """The build: `$LLAMA_CPP_DIR`, else llama.cpp/build of the main checkout beside a temporary one of DVC.
 
     Raises UserError where nothing was built there.
     """

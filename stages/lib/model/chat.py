@@ -41,26 +41,26 @@ def contents_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[l
 
 
 def training_examples(
-    tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict]], end_token: str
+    tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict]], eos_token: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Token ids and labels (int32, equal in length) of each conversation.
 
     Labels are the ids of each assistant content and of the end token behind it, IGNORED elsewhere: the
     spans come from the tokens' positions, never from a search in the text. Raises UserError where the
-    template puts another token than `end_token` behind an answer, or where nothing is left to learn.
+    template puts another token than `eos_token` behind an answer, or where nothing is left to learn.
     """
-    end = cast(int, tokenizer.convert_tokens_to_ids(end_token))
+    end = cast(int, tokenizer.convert_tokens_to_ids(eos_token))
     contents = iter(contents_ids(tokenizer, [m["content"] for messages in conversations for m in messages]))
     examples = []
     for messages in conversations:
         said = [next(contents) for _ in messages]
         layout = _layout(tokenizer, tokenizer.chat_template, _roles(messages), add_generation_prompt=False)
-        examples.append(_example(layout, messages, said, end, end_token))
+        examples.append(_example(layout, messages, said, end, eos_token))
     return examples
 
 
 def _example(
-    layout: Layout, messages: list[dict], said: list[list[int]], end: int, end_token: str
+    layout: Layout, messages: list[dict], said: list[list[int]], end: int, eos_token: str
 ) -> tuple[np.ndarray, np.ndarray]:
     input_ids, labels, answered = [], [], False
     for part in layout:
@@ -71,7 +71,7 @@ def _example(
         if answered:
             if ids[:1] != [end]:
                 raise UserError(
-                    f"template.end_token is {end_token!r}, but the chat template puts another token behind an answer"
+                    f"template.eos_token is {eos_token!r}, but the chat template puts another token behind an answer"
                 )
             labels[len(labels) - len(ids)] = end
         answered = trained

@@ -8,12 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from stages.lib.core.paths import F16
 from stages.lib.data.medqa import LETTERS
+from stages.lib.evaluation.metrics.exams import WAYS
 from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES
 from stages.lib.rendering.svg import COLOUR, GREY, INK, SECOND, as_svg
 from stages.lib.reporting.formatting import MISSING, heading, size, value
-from stages.lib.reporting.tables import CHOICES
-from stages.lib.settings.model_names import BASE, F16, IN_TRANSFORMERS
+from stages.lib.settings.model_names import BASE, IN_TRANSFORMERS
 
 GUESSING = 25  # % right of one who guesses
 COLUMNS = 4  # of panels in a file, at most
@@ -59,7 +60,7 @@ def pictures(scores: dict[str, dict], verifications: dict[str, dict], shown: lis
             3.7, 0.4 * count + 1.0, [partial(by_step, scores=scores, measure=name) for name in EXAM_MEASURES]
         ),
         "calibration": Picture(4.2, 4.0, [partial(calibration, scores=some)]),
-        "letters": Picture(3.7, 2.6, [partial(letters, scores=some, way=way) for way in CHOICES]),
+        "letters": Picture(3.7, 2.6, [partial(letters, scores=some, way=way) for way in WAYS]),
         "quants": Picture(
             4.0,
             3.2,
@@ -145,7 +146,7 @@ def letters(axes: plt.Axes, scores: list[dict], way: str) -> None:
     axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1), **tight)
     axes.set_xlim(left=0)
     _names(axes, list(LETTERS))
-    axes.set_xlabel(f"chosen {CHOICES[way]} (%)")
+    axes.set_xlabel(f"chosen {WAYS[way].label} (%)")
 
 
 def perplexity_by_size(axes: plt.Axes, verifications: dict[str, dict]) -> None:

@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
+from stages.lib.evaluation.metrics.comparison import pair
 from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.rendering.prose import listed
 from stages.lib.reporting import published, tables
 from stages.lib.reporting.gates import Gate
 from stages.lib.reporting.results import Results, RunSettings
 from stages.lib.reporting.tables import Table
-from stages.lib.settings.model_names import BASE, F16, TUNED
+from stages.lib.settings.model_names import BASE, TUNED
 
 TEST_SETS = {"medqa_test": "MedQA test questions", "test": "test dialogues"}
 Comparison = dict[str, dict]  # by measure: difference, low, high, p, verdict
@@ -32,14 +33,13 @@ def find(settings: RunSettings, results: Results, comparisons: dict[str, Compari
     """Put everything that was measured into words and tables."""
     scores, verifications = results.scores, results.verifications
     clean, contamination = contamination_line(results.data)
-    quantized = [pair for pair in comparisons if pair.split(" ")[0] not in (TUNED, F16)]
-    told = [f"{TUNED} against {BASE}", *quantized]
+    told = [(BASE, TUNED), *((TUNED, kind) for kind in settings.export.types)]
     return Findings(
         run=run_lines(settings, results) | measured_lines(scores),
         synthetic=settings.data.synthetic,
         clean=clean,
         contamination=contamination,
-        sentences=[sentence(pair, comparisons[pair]) for pair in told],
+        sentences=[sentence(one, other, comparisons[pair(one, other)]) for one, other in told],
         tables={
             "gates": tables.gates_table(gates),
             "models": tables.models_table(scores),
@@ -71,7 +71,7 @@ def run_lines(settings: RunSettings, results: Results) -> dict[str, str]:
         "template": settings.template,
         "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epochs, "
         f"learning rate {train.learning_rate:g}",
-        "trained on": f"{tokens['dialogues']:,} dialogues, {tokens['trained_tokens']:,} tokens of answers; "
+        "trained on": f"{tokens['dialogues']:,} dialogues, {tokens['label_tokens']:,} tokens of answers; "
         f"{training['steps']:,} steps, validation loss {training['eval_loss']:.3f}",
         "quant types": ", ".join(settings.export.types),
         "seed": str(settings.seed),
@@ -90,18 +90,19 @@ def measured_lines(scores: dict[str, dict]) -> dict[str, str]:
 
 
 def contamination_line(data: dict) -> tuple[bool, str]:
-    """Whether no test record shares a run of words with a training text, and the line that says so."""
-    overlap, words = data["overlap"], data["overlap_words"]
-    counts = listed([f"{n} of {data['splits'][name]['rows']:,} {TEST_SETS[name]}" for name, n in overlap.items()])
-    shares = f"{counts} share {words} words in a row with a training or validation text"
+    """Whether no test record shares an n-gram of words with a training text, and the line that says so."""
+    overlap, n = data["overlap"], data["overlap_words"]
+    counts = listed(
+        [f"{count} of {data['splits'][name]['rows']:,} {TEST_SETS[name]}" for name, count in overlap.items()]
+    )
+    shares = f"{counts} share a word {n}-gram with a training or validation text"
     if any(overlap.values()):
         return False, f"CONTAMINATED: {shares}; their scores are worth nothing."
     return True, f"No contamination found: {shares}."
 
 
-def sentence(pair: str, comparison: Comparison) -> str:
-    """What the intervals allow to be said of a pair, e.g. "tuned against base"."""
-    other, one = pair.split(" against ")
+def sentence(one: str, other: str, comparison: Comparison) -> str:
+    """What the intervals allow to be said of the model `other` against `one`."""
     labels: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": []}
     for key, measure in MEASURES.items():
         if key in comparison:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from stages.lib.evaluation.metrics.comparison import pair
 from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.settings.gates import Gates
 from stages.lib.settings.model_names import BASE, IN_TRANSFORMERS, TUNED
@@ -23,7 +24,7 @@ def judge(settings: Gates, scores: dict[str, dict], comparisons: dict[str, dict]
     `scores` are by model; `comparisons` have the keys "tuned against base" and "q4_K_M against tuned"; `data` is
     metrics/data.json.
     """
-    gates = [_helped(measure, comparisons[f"{TUNED} against {BASE}"][measure]) for measure in settings.better]
+    gates = [_helped(measure, comparisons[pair(BASE, TUNED)][measure]) for measure in settings.better]
     for name in (name for name in scores if name not in IN_TRANSFORMERS):
         gates += _quantized(settings, name, scores[name], scores[TUNED])
     gates += [_stops(settings.stopped, name, score["stopped"]) for name, score in scores.items() if name != BASE]
@@ -40,7 +41,7 @@ def _helped(measure: str, compared: dict) -> Gate:
 def _quantized(settings: Gates, name: str, score: dict, tuned: dict) -> list[Gate]:
     gained = 100 * (score["accuracy"] - tuned["accuracy"])
     above = score["perplexity"] / tuned["perplexity"] - 1
-    points = f"{name} loses at most {settings.quantized_points:g} points of MedQA by full text to tuned"
+    points = f"{name} loses at most {settings.quantized_points:g} points of {MEASURES['accuracy'].label} to tuned"
     perplexity = f"{name}'s perplexity is at most {settings.quantized_perplexity:.0%} above tuned's"
     return [
         Gate(points, -gained <= settings.quantized_points + ROUNDING, f"{gained:+.2f} points"),
@@ -54,5 +55,5 @@ def _stops(wanted: float, name: str, stopped: float) -> Gate:
 
 def _unseen(data: dict) -> Gate:
     overlap = data["overlap"]
-    gate = f"no test shares {data['overlap_words']} words in a row with a training text"
+    gate = f"no test record shares a word {data['overlap_words']}-gram with a training text"
     return Gate(gate, not any(overlap.values()), ", ".join(f"{count} of {name}" for name, count in overlap.items()))

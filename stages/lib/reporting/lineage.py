@@ -1,9 +1,8 @@
 """Where the GGUFs come from, as the page and the model's card list it."""
 
-from stages.lib.core.paths import gguf
+from stages.lib.core.paths import F16, gguf
 from stages.lib.export.gguf_keys import DVC, PREFIX
 from stages.lib.reporting.formatting import size
-from stages.lib.settings.model_names import F16
 
 
 def lineage_groups(verifications: dict[str, dict]) -> dict[str, dict[str, str]]:

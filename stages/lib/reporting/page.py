@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 from stages.lib.core.paths import COST
+from stages.lib.evaluation.metrics.comparison import pair
 from stages.lib.rendering.svg import inline
 from stages.lib.rendering.templates import render
 from stages.lib.reporting.findings import Findings
@@ -39,7 +40,7 @@ def page(
         titles=TITLES,
         notes=NOTES,
         pairs=_by_pair(findings.tables["differences"]),
-        tiles=key_figures(results.scores, quant, findings.comparisons[f"{TUNED} against {BASE}"]),
+        tiles=key_figures(results.scores, quant, findings.comparisons[pair(BASE, TUNED)]),
         pictures={name: [inline(svg) for svg in panels] for name, panels in pictures.items()},
         conversations=conversations({name: results.predictions[name] for name in (BASE, TUNED, quant)}),
         data=results.data,

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from stages.lib.data.medqa import LETTERS
+from stages.lib.evaluation.metrics.exams import WAYS
 from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES, TEXT_MEASURES
 from stages.lib.reporting.formatting import MISSING, difference, heading, interval, p_value, share, size, value
 from stages.lib.reporting.gates import Gate
-
-CHOICES = {"full_text": "by full text", "letter": "by letter", "generated": "as generated"}
 
 
 class Table(NamedTuple):
@@ -70,7 +69,7 @@ def letters_table(scores: dict[str, dict]) -> Table:
     rows = [
         (name, label, *(str(score["chosen"][way].get(letter, 0)) for letter in LETTERS))
         for name, score in scores.items()
-        for way, label in CHOICES.items()
+        for way, (_, label) in WAYS.items()
         if way in score.get("chosen", {})
     ]
     correct: dict[str, int] = next((score["correct"] for score in scores.values() if "correct" in score), {})
@@ -85,9 +84,8 @@ def shuffled_table(scores: dict[str, dict]) -> Table:
         found = score.get("shuffled", {"repeats": 0})
         cells = (value("accuracy", found), value("letter_accuracy", found), _part(found, "same_choice"))
         rows.append((name, str(found["repeats"]), *cells))
-    return Table(
-        ("model", "orders", "by full text ↑", "by letter ↑", "same option chosen as in the given order ↑"), rows
-    )
+    ways = (f"{WAYS[way].label} ↑" for way in ("full_text", "letter"))
+    return Table(("model", "orders", *ways, "same option chosen as in the given order ↑"), rows)
 
 
 def safety_table(scores: dict[str, dict]) -> Table:

@@ -79,7 +79,7 @@ class Prepare:
 
     def __post_init__(self) -> None:
         key = "data.prepare"
-        at_least(key, self, min_words=1, max_words=1, decontaminate=0, train_questions=1)
+        at_least(key, self, min_words=1, max_words=self.min_words, decontaminate=0, train_questions=1)
         check(f"{key}.language", self.language, bool(re.fullmatch("[a-z]{2,3}|any", self.language)), "an ISO 639 code")
         check(f"{key}.validation", self.validation, 0 < self.validation < 0.5, "between 0 and 0.5")
         check(f"{key}.test", self.test, 0 < self.test < 0.5, "between 0 and 0.5")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.lib.core.checks import at_least
+from stages.lib.core.checks import at_least, check
 
 
 @dataclass
@@ -16,4 +16,5 @@ class Gates:
     stopped: float
 
     def __post_init__(self) -> None:
-        at_least("evaluate.gates", self, quantized_points=0, quantized_perplexity=0, stopped=0)
+        at_least("evaluate.gates", self, quantized_points=0, quantized_perplexity=0)
+        check("evaluate.gates.stopped", self.stopped, 0 <= self.stopped <= 1, "a share, 0 to 1")

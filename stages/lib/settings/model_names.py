@@ -1,19 +1,20 @@
 """The models of a run: their names, in the order in which they are shown, and where each lies below models/."""
 
-from stages.lib.core.paths import gguf
+from stages.lib.core import paths
+from stages.lib.core.paths import F16
 
 BASE = "base"
 ADAPTER = "adapter"  # laid over the base
 TUNED = "tuned"  # merged, or trained whole
-F16 = "f16"  # tuned, as a GGUF; the quant types follow it
 IN_TRANSFORMERS = (BASE, ADAPTER, TUNED)  # the others are GGUFs
 REPORT_SLOTS = 12  # how many models dvc.yaml's report can name: a stage cannot have a list of deps of variable length
 
 
 def evaluated(types: list[str]) -> dict[str, str]:
     """Name of every model that is evaluated -> its path below models/."""
-    folders = {BASE: "base", ADAPTER: "adapter", TUNED: "merged"}
-    return folders | {kind: gguf(kind).relative_to("models").as_posix() for kind in verified(types)}
+    places = {BASE: paths.BASE, ADAPTER: paths.ADAPTER, TUNED: paths.MERGED}
+    places |= {kind: paths.gguf(kind) for kind in verified(types)}
+    return {name: path.relative_to(paths.MODELS).as_posix() for name, path in places.items()}
 
 
 def verified(types: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.lib.core.checks import at_least, positive
+from stages.lib.core.checks import at_least, check, positive
 
 
 @dataclass
@@ -19,3 +19,5 @@ class Predict:
     def __post_init__(self) -> None:
         at_least("evaluate.predict", self, dialogues=0, answers=0, questions=0, shuffles=0)
         positive("evaluate.predict", self, "max_new_tokens", "context")
+        room = f"more than evaluate.predict.max_new_tokens={self.max_new_tokens}"
+        check("evaluate.predict.context", self.context, self.context > self.max_new_tokens, room)

@@ -13,8 +13,8 @@ class Template:
     chat_template: str
     renamed_tokens: dict[str, str]
     trained_tokens: list[str]
-    end_token: str
+    eos_token: str
     pad_token: str
 
     def __post_init__(self) -> None:
-        check("template.pad_token", self.pad_token, self.pad_token != self.end_token, "another token than end_token")
+        check("template.pad_token", self.pad_token, self.pad_token != self.eos_token, "another token than eos_token")

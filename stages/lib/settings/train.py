@@ -73,7 +73,7 @@ class Train:
     load_best_model_at_end: bool
     early_stopping_patience: int
     spike_factor: float
-    explosion_factor: float
+    divergence_factor: float
 
     def __post_init__(self) -> None:
         one_of("train.method", self.method, ("lora", "dora", "rslora", "full"))
@@ -86,7 +86,7 @@ class Train:
         check("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "at least 0, below 1")
         positive("train", self, "max_length", "per_device_train_batch_size", "gradient_accumulation_steps")
         positive("train", self, "num_train_epochs", "learning_rate", "max_grad_norm", "save_steps", "eval_steps")
-        at_least("train", self, early_stopping_patience=0, spike_factor=1, explosion_factor=1)
+        at_least("train", self, early_stopping_patience=0, spike_factor=1, divergence_factor=1)
         self._check_pairs()
 
     def _check_pairs(self) -> None:

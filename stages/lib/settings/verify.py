@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.lib.core.checks import at_least, positive
+from stages.lib.core.checks import at_least, check, positive
 
 
 @dataclass
@@ -17,3 +17,5 @@ class Verify:
     def __post_init__(self) -> None:
         positive("export.verify", self, "dialogues", "max_new_tokens", "context")
         at_least("export.verify", self, prompts=0)
+        room = f"more than export.verify.max_new_tokens={self.max_new_tokens}"
+        check("export.verify.context", self.context, self.context > self.max_new_tokens, room)

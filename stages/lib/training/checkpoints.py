@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import remove, sha256
+from stages.lib.core.paths import checkout
 from stages.lib.settings.train import Train
 
 LIB = Path(__file__).parents[1]
@@ -27,15 +28,23 @@ CODE = (
 )
 
 
-def key_of(train: Train, template: str, seed: int, inputs: list[Path]) -> str:
+# Values of the `train` section that say when a run is warned of or stopped, and where its processes meet.
+NOT_WEIGHTS = ("spike_factor", "divergence_factor", "launch.rendezvous")
+
+
+def key_of(train: Train, trained_tokens: list[str], seed: int, inputs: list[Path]) -> str:
     """A name for everything that decides the weights of a training, so that nothing ever resumes on something else.
 
-    In it are: every value of the `train` section as the machine has decided it (`hardware.resolved`), the template's
-    name, the seed; name and bytes of every file in the `inputs` (data/tokenized and models/base); and the bytes of
-    the code that makes weights of them, CODE. Nothing else is: no other section of params.yaml, and none of the code
-    that only looks on, says, draws, starts or refuses.
+    In it are: the values of the `train` section as the machine has decided them (`hardware.resolved`), but for
+    NOT_WEIGHTS; the tokens whose rows are trained; the seed; name and bytes of every file in the `inputs`
+    (data/tokenized and models/base); and the bytes of the code that makes weights of them, CODE. Nothing else is: no
+    other value of params.yaml, and none of the code that only looks on, says, draws, starts or refuses.
     """
-    digest = hashlib.sha256(json.dumps([asdict(train), template, seed], sort_keys=True).encode())
+    settings = OmegaConf.create(asdict(train))
+    for name in NOT_WEIGHTS:
+        OmegaConf.update(settings, name, None)
+    chosen = [OmegaConf.to_container(settings), trained_tokens, seed]
+    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
     for root in inputs:
         for path in sorted(p for p in root.rglob("*") if p.is_file()):
             digest.update(f"{path.relative_to(root)} {sha256(path)}\n".encode())
@@ -45,8 +54,8 @@ def key_of(train: Train, template: str, seed: int, inputs: list[Path]) -> str:
 
 
 def folder_of(key: str) -> Path:
-    """Where the checkpoints of a key are: in the main checkout (DVC_ROOT), also from a temporary workspace of DVC."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".checkpoints" / key
+    """Where the checkpoints of a key are."""
+    return checkout() / ".checkpoints" / key
 
 
 @contextmanager

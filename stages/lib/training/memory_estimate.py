@@ -130,5 +130,5 @@ def of_all_processes(parts: dict[str, int], training: Training) -> dict[str, int
     else:
         shared = ("weights", "adapter", "optimizer", "gradients")
         parts = parts | {name: parts[name] // (here * launch.nodes) for name in shared}
-        parts["weights"] += 2 * training.layers * linear_weights(training) // training.layers
+        parts["weights"] += 2 * linear_weights(training)
     return parts if training.gpu else {name: here * size for name, size in parts.items()}

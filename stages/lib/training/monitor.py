@@ -31,7 +31,7 @@ class Monitor(TrainerCallback):
 
     A step gets `tokens_per_second` (padding does not count) and `peak_memory` (bytes). A loss above
     `spike_factor` times the median of the steps before is logged with the ids of the records that were in the
-    batch; one above `explosion_factor` times, or that is not finite, raises UserError with them, before
+    batch; one above `divergence_factor` times, or that is not finite, raises UserError with them, before
     anything is saved.
     """
 
@@ -39,9 +39,9 @@ class Monitor(TrainerCallback):
     bar: tqdm
     processes: int
 
-    def __init__(self, spike_factor: float, explosion_factor: float) -> None:
+    def __init__(self, spike_factor: float, divergence_factor: float) -> None:
         self.spike_factor = spike_factor
-        self.explosion_factor = explosion_factor
+        self.divergence_factor = divergence_factor
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Draw the one progress bar."""
@@ -82,7 +82,7 @@ class Monitor(TrainerCallback):
         what = (
             f"step {entry['step']}: loss {entry['loss']:.4g}, gradient norm {entry['grad_norm']:.4g}, usual {usual:.4g}"
         )
-        if diverged or entry["loss"] > self.explosion_factor * usual:
+        if diverged or entry["loss"] > self.divergence_factor * usual:
             raise UserError(
                 f"{what}; training stopped, nothing of this step is saved. Records of the batch: {', '.join(ids)}. "
                 "Look at them in data/prepared/train.jsonl, or lower train.learning_rate"

@@ -94,7 +94,7 @@ def finetune(train: Train, trained_ids: list[int], seed: int, places: Places) ->
     """
     keep_freed_memory()
     trainer = PackedTrainer(
-        Monitor(train.spike_factor, train.explosion_factor),
+        Monitor(train.spike_factor, train.divergence_factor),
         model=model_of(train, trained_ids, seed, places.base),
         args=arguments(train, places.checkpoints, seed),
         train_dataset=load_from_disk(places.tokenized / "train").with_format("numpy"),

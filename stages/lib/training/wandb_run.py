@@ -1,7 +1,6 @@
 """A finished training as one Weights & Biases run, written from its log history."""
 
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import yaml
 
 from stages.lib.core.files import remove, sha256
+from stages.lib.core.paths import checkout
 from stages.lib.settings.track import Track
 from stages.lib.training.history import steps, summary
 
@@ -52,12 +52,12 @@ def write_run(track: Track, run_id: str, history: list[dict], adapter: Path, ori
 
 
 def write_offline(project: str, run_id: str, config: dict, rows: list[dict], summary: dict) -> Path:
-    """Write a complete offline run below DVC_ROOT and return its folder; an earlier one of the same id is removed."""
+    """Write a complete offline run in the main checkout, in place of one of the same id; return its folder."""
     import wandb
 
     # Training is over: the machine's load says nothing any more, and the terminal has nothing to keep.
     settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
-    root = os.environ.get("DVC_ROOT", ".")
+    root = checkout()
     # No `resume`: W&B would go on after the last step that it knows, and this run starts at the first one.
     with wandb.init(project=project, id=run_id, mode="offline", dir=root, config=config, settings=settings) as run:
         folder = Path(run.dir).parent.absolute()

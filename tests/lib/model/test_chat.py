@@ -20,8 +20,8 @@ PLAIN = [
 ]
 
 
-def training_ids(tokenizer, messages, end_token):
-    ((ids, labels),) = chat.training_examples(tokenizer, [messages], end_token)
+def training_ids(tokenizer, messages, eos_token):
+    ((ids, labels),) = chat.training_examples(tokenizer, [messages], eos_token)
     return ids.tolist(), labels.tolist()
 
 
@@ -66,12 +66,12 @@ def test_last_label_of_every_answer_is_the_end_token_and_only_answers_are_traine
         {"role": "user", "content": "yes"},
         {"role": "assistant", "content": "drink water"},
     ]
-    ids, labels = training_ids(tokenizer, messages, template.end_token)
+    ids, labels = training_ids(tokenizer, messages, template.eos_token)
     trained = [token for token, label in zip(ids, labels, strict=True) if label != chat.IGNORED]
     assert all(label in (token, chat.IGNORED) for token, label in zip(ids, labels, strict=True))
-    assert tokenizer.decode(trained) == f"yes{template.end_token}drink water{template.end_token}"
+    assert tokenizer.decode(trained) == f"yes{template.eos_token}drink water{template.eos_token}"
     assert tokenizer.pad_token_id not in trained
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids(template.end_token)
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids(template.eos_token)
 
 
 def test_what_a_patient_types_never_becomes_a_control_token(templated):
@@ -79,8 +79,8 @@ def test_what_a_patient_types_never_becomes_a_control_token(templated):
     control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     messages = [{"role": "user", "content": HOSTILE}, {"role": "assistant", "content": HOSTILE}]
     harmless = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]
-    hostile_ids, labels = training_ids(tokenizer, messages, template.end_token)
-    harmless_ids, _ = training_ids(tokenizer, harmless, template.end_token)
+    hostile_ids, labels = training_ids(tokenizer, messages, template.eos_token)
+    harmless_ids, _ = training_ids(tokenizer, harmless, template.eos_token)
     assert [t for t in hostile_ids if t in control] == [t for t in harmless_ids if t in control]
     assert HOSTILE in tokenizer.decode(hostile_ids)
     assert [t for t in labels if t in control] == [tokenizer.eos_token_id]
@@ -89,9 +89,9 @@ def test_what_a_patient_types_never_becomes_a_control_token(templated):
 def test_nothing_to_learn_is_an_error(templated):
     tokenizer, template = templated
     with pytest.raises(UserError, match="no assistant text"):
-        training_ids(tokenizer, [{"role": "user", "content": "hello"}], template.end_token)
+        training_ids(tokenizer, [{"role": "user", "content": "hello"}], template.eos_token)
 
 
 def test_a_template_that_ends_turns_otherwise_is_an_error(base):
-    with pytest.raises(UserError, match="end_token"):
+    with pytest.raises(UserError, match="eos_token"):
         training_ids(load_tokenizer(base), conversations(1)[0]["messages"], "<|eot_id|>")

@@ -46,18 +46,19 @@ def said(comparisons: dict | None = None, overlap: int = 0, **changes) -> Findin
         tokens=read_json(ROOT / "metrics/tokenize.json"),
         training=read_json(ROOT / "metrics/train.json"),
     )
-    comparisons = comparisons or {f"{name} against tuned": comparison() for name in chosen.export.verified}
+    pairs = ("tuned against base", *(f"{name} against tuned" for name in chosen.export.verified))
+    comparisons = {pair: comparison() for pair in pairs} | (comparisons or {})
     gates = [Gate("a gate", True, "observed")]
-    return find(chosen, results, {"tuned against base": comparison()} | comparisons, gates)
+    return find(chosen, results, comparisons, gates)
 
 
 def test_a_sentence_claims_what_the_verdicts_say():
     found = comparison(perplexity="better", bleu="better", accuracy="worse")
-    assert sentence("tuned against base", found) == (
+    assert sentence("base", "tuned", found) == (
         "Against base, tuned is better in perplexity and BLEU-4 and worse in MedQA by full text; no difference is "
         "shown in bits per byte, ROUGE-L, chrF, MedQA by letter and MedQA as generated."
     )
-    assert sentence("q8_0 against tuned", comparison()) == (
+    assert sentence("tuned", "q8_0", comparison()) == (
         "Between tuned and q8_0 no difference is shown in any of 8 measures."
     )
 
@@ -67,7 +68,7 @@ def test_better_is_said_only_where_the_interval_leaves_out_zero():
     found = comparison(chrf="better", perplexity="better", bleu="worse")
     text = results_markdown(said({"q4_K_M against tuned": found}))
     rows = [line.split(" | ") for line in text.splitlines() if " against " in line and line.startswith("|")]
-    assert len(rows) == 2 * len(MEASURES) and sum("better" in row for row in rows) == 2
+    assert len(rows) == 3 * len(MEASURES) and sum("better" in row for row in rows) == 2
     for row in rows:
         low, high = (float(end.replace("−", "-")) for end in row[4].split(" to "))
         assert (row[2] in ("better", "worse")) == (low * high > 0), row

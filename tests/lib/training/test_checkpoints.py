@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.lib.core.errors import UserError
-from stages.lib.settings.train import Lora
+from stages.lib.settings.train import Launch, Lora
 from stages.lib.training import checkpoints
 from support.settings import ROOT, train_settings
 
@@ -17,6 +17,7 @@ ELSEWHERE = {
     "core/checks.py": "refuses settings",
     "core/errors.py": "the exception of a refusal",
     "core/files.py": "writes files whole or not at all",
+    "core/paths.py": "where the checkpoints are",
     "core/resources.py": "names the processor; what follows from it is in the settings",
     "model/allocator.py": "where freed memory stays",
     "model/chat.py": "tokenize calls it: its results are in data/tokenized; the trainer reads the label IGNORED there",
@@ -60,14 +61,14 @@ def key(tmp_path, monkeypatch):
     shutil.copytree(checkpoints.LIB, tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(checkpoints, "LIB", tmp_path / "lib")
 
-    def of(train=train_settings(), template="chatml", seed=1) -> str:  # noqa: B008 (never changed)
-        return checkpoints.key_of(train, template, seed, [tmp_path / "tokenized"])
+    def of(train=train_settings(), trained_tokens=("<|im_end|>",), seed=1) -> str:  # noqa: B008 (never changed)
+        return checkpoints.key_of(train, list(trained_tokens), seed, [tmp_path / "tokenized"])
 
     return of
 
 
 def test_whatever_decides_the_weights_is_in_the_key(key, tmp_path):
-    keys = [key(), key(template="llama3"), key(seed=2), key(train_settings(learning_rate=0.5))]
+    keys = [key(), key(trained_tokens=()), key(seed=2), key(train_settings(learning_rate=0.5))]
     keys.append(key(replace(train_settings(), lora=Lora(8, 16, 0.5, "all-linear"))))
     for path in (tmp_path / "tokenized/train/data.arrow", *(tmp_path / "lib" / name for name in checkpoints.CODE)):
         with path.open("ab") as file:
@@ -78,6 +79,8 @@ def test_whatever_decides_the_weights_is_in_the_key(key, tmp_path):
 
 def test_nothing_else_is_in_the_key(key, tmp_path):
     before = key()
+    assert key(train_settings(spike_factor=9.0, divergence_factor=99.0)) == before
+    assert key(train_settings(launch=Launch("single", 1, 1, "elsewhere:1"))) == before
     for path in [path for path in (tmp_path / "lib").rglob("*") if path.is_file()]:
         if path.relative_to(tmp_path / "lib").as_posix() not in checkpoints.CODE:
             path.write_bytes(path.read_bytes() + b"\n# a comment\n")

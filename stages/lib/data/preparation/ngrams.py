@@ -76,15 +76,18 @@ def _ngrams(hashes: Hashes, n: int) -> Hashes:
     shifts = n * np.arange(len(lengths))
     padded[np.arange(hashes.starts[-1]) + np.repeat(shifts, lengths)] = hashes.flat
 
-    gram, size = padded, 1  # hashes of `size` words, a power of two
-    whole, covered = np.zeros_like(padded), 0  # the n-gram's first `covered` words
+    gram = padded
+    size = 1  # words that `gram` has hashes of, a power of two
+    whole = np.zeros_like(padded)
+    covered = 0  # words at the start of the n-gram that `whole` has hashes of
     while True:
         if n & size:
             whole = whole * _power(size) + np.roll(gram, -covered)
             covered += size
         if covered == n:
             break
-        gram, size = gram * _power(size) + np.roll(gram, -size), 2 * size
+        gram = gram * _power(size) + np.roll(gram, -size)
+        size *= 2
 
     counts = np.where(lengths > 0, np.maximum(lengths - n + 1, 1), 0)
     starts = _starts(counts)

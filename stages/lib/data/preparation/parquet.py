@@ -13,10 +13,12 @@ from stages.lib.data.preparation.defects import Defect, keyed
 # A few bytes of Parquet can stand for any number of rows (run lengths, dictionaries) and of bytes (compression).
 # Text packs three to ten times: what unpacks a hundred times is refused, by its footer and again while it is read.
 MOST_ROWS = 20_000_000
-MOST_RATIO, MOST_BYTES = 100, 2**28  # unpacked: the ratio to the file's size, which a small file may exceed
+MOST_RATIO = 100  # of the unpacked size to the file's
+MOST_BYTES = 2**28  # unpacked: below it a file may exceed that ratio
 # Arrow can keep each text of a column once. Only short row groups are read so: of texts that differ it copies all it
 # has seen with each batch. The long ones are read in so few rows that even as many of the longest text fit in memory.
-SHORT_GROUP, AT_ONCE = 2**23, 2**29  # bytes unpacked
+SHORT_GROUP = 2**23  # bytes unpacked
+AT_ONCE = 2**29  # likewise
 ROWS_AT_ONCE = 256
 
 Decoded = dict[str, tuple[pa.Array, dict]]  # column -> Arrow's dictionary of its texts, and those decoded so far

@@ -143,7 +143,8 @@ def mask(text: str) -> tuple[str, dict[str, int]]:
     """
     counts: dict[str, int] = {}
     while found := spans(text):  # again, since a mask can, rarely, uncover a neighbour
-        masked, done = "", 0
+        masked = ""
+        done = 0
         for start, end, kind in found:
             masked += f"{text[done:start]}[{kind.upper()}]"
             counts[kind] = counts.get(kind, 0) + 1

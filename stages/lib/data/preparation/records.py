@@ -11,7 +11,8 @@ from stages.lib.data.preparation.readers import read_rows
 
 LONGEST = 200_000  # characters of a text
 SHOWN = reprlib.Repr()  # of a malformed row: so many characters of each text, so many keys
-SHOWN.maxstring, SHOWN.maxother, SHOWN.maxdict = 300, 300, 12
+SHOWN.maxstring = SHOWN.maxother = 300
+SHOWN.maxdict = 12
 FIVE = (*LETTERS, "E")
 
 
@@ -119,7 +120,8 @@ def _question(row: dict, columns: dict[str, str], letters: tuple[str, ...]) -> t
     if not question.strip():
         raise ValueError(f"`{names['question']}` is empty, expected text")
     options = _options(row.get(names["options"]), names["options"], letters)
-    right, answer = _text(row, names["answer_idx"]), _optional(row, names["answer"])
+    right = _text(row, names["answer_idx"])
+    answer = _optional(row, names["answer"])
     if right not in options:
         got = reprlib.repr(right)
         raise ValueError(f"`{names['answer_idx']}` is {got}, expected one of {', '.join(options)}")

@@ -46,7 +46,8 @@ def lengths_of(rows: list[dict], role: str) -> np.ndarray:
 
 
 def _funnel(indices: list[int], steps: dict[str, dict[int, dict]]) -> dict:
-    left, counts = len(indices), {}
+    left = len(indices)
+    counts = {}
     for step, drops in steps.items():
         reasons = Counter(drops[i]["reason"] for i in indices if i in drops)
         counts[step] = {"in": left, **dict(sorted(reasons.items())), "out": left - reasons.total()}

@@ -1,11 +1,11 @@
 """The raw file of each kind of source, fetched and copied into data/raw."""
 
-import os
 from pathlib import Path
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import copy_verified, sha256, write_json, write_jsonl
-from stages.lib.data.sources import download, sample
+from stages.lib.core.paths import checkout
+from stages.lib.data.sources import download, pins, sample
 from stages.lib.settings.data import Source
 
 DOWNLOADS = ".downloads"  # of http sources, by hash; may be deleted at any time
@@ -21,12 +21,11 @@ def fetch_source(source: Source) -> Path:
 
     Raises UserError where it cannot be had.
     """
+    pins.require_pinned(source)
     if source.kind == "file":
-        return _local_file(source)
+        return pins.local_path(source)
     if source.kind == "http":
-        if not source.sha256:
-            raise UserError(f"data.sources[{source.name}]: an http source needs a sha256 of 64 hex digits, got none")
-        return download.from_http(source.path, source.sha256, _checkout() / DOWNLOADS)
+        return download.from_http(source.path, source.sha256, checkout() / DOWNLOADS)
     return download.from_hub(source.repo, source.revision, source.path)
 
 
@@ -46,7 +45,7 @@ def copy_source(source: Source, fetched: Path, raw: Path) -> None:
     except UserError as error:
         if source.kind == "hub" and fetched.is_file() and sha256(fetched) != source.sha256:
             download.discard(fetched)
-        hint = f"; if the change is meant, take it up with `{_compose(source, source.path)}`"
+        hint = f"; if the change is meant, take it up with `{pins.compose_command(source, source.path)}`"
         raise UserError(f"data.sources[{source.name}]: {error}{hint if source.kind == 'file' else ''}") from error
 
 
@@ -71,27 +70,3 @@ def describe_source(source: Source, raw: Path) -> dict:
         "sha256": source.sha256 or sha256(path),  # a pin was checked while the file was copied
         "bytes": path.stat().st_size,
     }
-
-
-def _local_file(source: Source) -> Path:
-    """A file of the user's own; raises UserError where it is not named, not there or not pinned."""
-    compose = _compose(source, "PATH")
-    if not source.path:
-        raise UserError(f"data.{source.name} is not set; name the file with `{compose}`")
-    path = _checkout() / Path(source.path).expanduser()
-    if not path.is_file():
-        raise UserError(f"data.{source.name}: {source.path} is no file; name it with `{compose}`")
-    if not source.sha256:
-        fix = f"`{compose}`, or `sha256: {sha256(path)}` at that source in conf/data/"
-        raise UserError(f"data.{source.name}: {source.path} has no sha256 in params.yaml; take it up with {fix}")
-    return path
-
-
-def _compose(source: Source, path: str) -> str:
-    """The command that names a file of the user's own and pins it by its hash."""
-    return f"dvc exp run -S data=local -S data.{source.name}={path}"
-
-
-def _checkout() -> Path:
-    """The main checkout: a queued experiment runs in a temporary one."""
-    return Path(os.environ.get("DVC_ROOT", "."))

@@ -41,7 +41,8 @@ class GgufModel:
 
         Raises UserError where it is missing or unreadable.
         """
-        self.path, self.context = path, context
+        self.path = path
+        self.context = context
         if not path.is_file():
             raise UserError(f"{path}: no such file; build it with `dvc repro`, or fetch it with `dvc pull`")
         self.c = binding()
@@ -53,10 +54,12 @@ class GgufModel:
             )
         self.vocab = self.c.llama_model_get_vocab(self.model)
         self.vocab_size = self.c.llama_vocab_n_tokens(self.vocab)
-        self.rows, self.tokens = rows, context if rows == 1 else max(context, batch_tokens(self.vocab_size))
+        self.rows = rows
+        self.tokens = context if rows == 1 else max(context, batch_tokens(self.vocab_size))
         params = self.c.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = self.tokens
-        params.n_seq_max, params.kv_unified = rows, True  # answers share their prompt's keys and values
+        params.n_seq_max = rows
+        params.kv_unified = True  # answers share their prompt's keys and values
         params.n_threads = params.n_threads_batch = threads or os.cpu_count()
         self.context_pointer = self.c.llama_init_from_model(self.model, params)
         self.batch = self.c.llama_batch_init(self.tokens, 0, 1)
@@ -84,7 +87,8 @@ class GgufModel:
                 parts.append(Part(answer[:-1], len(ids), sequence))
         self._decode(parts, every=True)
 
-        scored, at = [], 0
+        scored = []
+        at = 0
         for own, first_logprobs in zip(answers, after_prompt, strict=True):
             arrays = []
             for first_token, *rest in own:
@@ -152,7 +156,7 @@ class GgufModel:
         if longest > self.context or total > self.tokens:
             raise UserError(
                 f"{self.path}: {max(longest, total)} tokens exceed the context of {self.context}; "
-                "raise evaluate.predict.context"
+                "raise evaluate.predict.context, or export.verify.context where verify says so"
             )
         if not total:
             return

@@ -34,7 +34,8 @@ class TransformersModel:
 
         Raises UserError where the machine has no room for it.
         """
-        self.path, self.device = adapter or folder, device
+        self.path = adapter or folder
+        self.device = device
         if device == "cpu":
             size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
             require_memory(2 * size, f"{folder}, whose 16-bit weights become float32,")
@@ -42,7 +43,8 @@ class TransformersModel:
         dtype = torch.float32 if device == "cpu" else torch.float16
         loaded: Any = load_tuned(folder, adapter, dtype) if adapter else load_model(folder, dtype)
         self.model = loaded.to(device)
-        self.rows, self.tokens = ROWS, batch_tokens(self.model.config.vocab_size)
+        self.rows = ROWS
+        self.tokens = batch_tokens(self.model.config.vocab_size)
 
     @torch.inference_mode()
     def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:

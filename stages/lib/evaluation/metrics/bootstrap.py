@@ -8,7 +8,8 @@ from math import comb
 
 import numpy as np
 
-RESAMPLES, SEED = 1000, 20041
+RESAMPLES = 1000
+SEED = 20041
 TAILS = (2.5, 97.5)  # per cent
 Value = Callable[[np.ndarray], np.ndarray]  # sums over units, shape (n, k) -> figures, shape (n,)
 

@@ -5,6 +5,11 @@ from stages.lib.evaluation.metrics import bootstrap
 from stages.lib.evaluation.metrics.measures import MEASURES
 
 
+def pair(one: str, other: str) -> str:
+    """The name of a comparison, e.g. "tuned against base" of base and tuned."""
+    return f"{other} against {one}"
+
+
 def compare(one: list[dict], other: list[dict]) -> dict[str, dict]:
     """Of each measure the `difference` (other less one), its 95 % interval `low` to `high`, `p`, and a `verdict`.
 
@@ -13,15 +18,17 @@ def compare(one: list[dict], other: list[dict]) -> dict[str, dict]:
     rest. Raises UserError where the predictions are not of the same.
     """
     if [(row["id"], row["kind"]) for row in one] != [(row["id"], row["kind"]) for row in other]:
-        raise UserError("metrics/predictions: two models were asked different things; ask them anew: `dvc repro`")
-    found = {}
+        raise UserError(
+            "metrics/models: two models were asked different things; ask them anew: `dvc repro --force predict`"
+        )
+    compared = {}
     for name, measure in MEASURES.items():
         first, second = (measure.units([r for r in rows if r["kind"] == measure.kind]) for rows in (one, other))
         seen = bootstrap.paired(first, second, measure.value)
         if measure.kind == "medqa":
             seen["p"] = bootstrap.mcnemar(first[:, 0], second[:, 0])
-        found[name] = seen | {"verdict": _verdict(seen["low"], seen["high"], measure.more_is_better)}
-    return found
+        compared[name] = seen | {"verdict": _verdict(seen["low"], seen["high"], measure.more_is_better)}
+    return compared
 
 
 def _verdict(low: float, high: float, more_is_better: bool) -> str:

@@ -2,14 +2,26 @@
 
 import re
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
 from stages.lib.data.medqa import LETTERS
 from stages.lib.evaluation.metrics import bootstrap
 
-# How a choice is made -> the accuracy of these choices.
-WAYS = {"full_text": "accuracy", "letter": "letter_accuracy", "generated": "generated_accuracy"}
+
+class Way(NamedTuple):
+    """A way to choose: the measure of these choices, and how the way is called."""
+
+    measure: str
+    label: str
+
+
+WAYS = {
+    "full_text": Way("accuracy", "by full text"),
+    "letter": Way("letter_accuracy", "by letter"),
+    "generated": Way("generated_accuracy", "as generated"),
+}
 BINS = 10  # of confidence
 LETTER = re.compile(
     r"\W{0,3}(?-i:([A-D]))(?:[.):]|\W*$)"
@@ -71,18 +83,18 @@ def _bins(rows: list[dict]) -> list[dict]:
 
 
 def _of_step(rows: list[dict]) -> dict:
-    found: dict[str, float] = {"questions": len(rows)}
-    for way, measure in WAYS.items():
+    figures: dict[str, float] = {"questions": len(rows)}
+    for way, (measure, _) in WAYS.items():
         units = correct(rows, way)
         low, high = bootstrap.interval(units, bootstrap.ratio)
-        found |= {measure: float(units[:, 0].mean()), f"{measure}_low": low, f"{measure}_high": high}
-    return found
+        figures |= {measure: float(units[:, 0].mean()), f"{measure}_low": low, f"{measure}_high": high}
+    return figures
 
 
 def _of_shuffled(rows: list[dict]) -> dict:
     if not rows:
         return {"repeats": 0}
-    ways = {measure: way for way, measure in WAYS.items() if way in rows[0]}
+    ways = {measure: way for way, (measure, _) in WAYS.items() if way in rows[0]}
     shares = {name: sum(r[way] == r["answer_idx"] for r in rows) / len(rows) for name, way in ways.items()}
     repeats = len({row["repeat"] for row in rows})
     return {"repeats": repeats} | shares | {"same_choice": sum(row["same"] for row in rows) / len(rows)}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.evaluation.metrics import bootstrap, text
-from stages.lib.evaluation.metrics.exams import correct
+from stages.lib.evaluation.metrics.exams import WAYS, correct
 
 
 class Measure(NamedTuple):
@@ -45,7 +45,8 @@ def _sacrebleu(measure: str, label: str) -> Measure:
     )
 
 
-def _accuracy(way: str, label: str) -> Measure:
+def _accuracy(way: str) -> Measure:
+    label = f"MedQA {WAYS[way].label}"
     return Measure("medqa", partial(correct, way=way), bootstrap.ratio, True, label, 1, True, "accuracy")
 
 
@@ -57,10 +58,7 @@ MEASURES = {
     "bleu": _sacrebleu("bleu", "BLEU-4"),
     "rouge_l": Measure("dialogue", _rouge, bootstrap.ratio, True, "ROUGE-L", 1, True, "rouge"),
     "chrf": _sacrebleu("chrf", "chrF"),
-    "accuracy": _accuracy("full_text", "MedQA by full text"),
-    "letter_accuracy": _accuracy("letter", "MedQA by letter"),
-    "generated_accuracy": _accuracy("generated", "MedQA as generated"),
-}
+} | {measure: _accuracy(way) for way, (measure, _) in WAYS.items()}
 TEXT_MEASURES = tuple(name for name, measure in MEASURES.items() if measure.kind != "medqa")
 EXAM_MEASURES = tuple(name for name, measure in MEASURES.items() if measure.kind == "medqa")
 

@@ -34,13 +34,14 @@ def answer_examples(tokenizer: PreTrainedTokenizerBase, dialogues: list[dict], m
     )
     if not fitting:
         raise UserError(
-            f"data/prepared/test.jsonl: no dialogue fits {max_length} tokens; raise evaluate.predict.context"
+            f"data/prepared/test.jsonl: no dialogue fits {max_length} tokens; "
+            "raise evaluate.predict.context, or export.verify.context where verify says so"
         )
     return fitting
 
 
 def question_examples(tokenizer: PreTrainedTokenizerBase, questions: list[dict], context: int) -> list[dict]:
-    """Prompt ids of each question and the ids of its four answers as they are trained, end token included.
+    """Prompt ids of each question and the ids of its four answers as they are trained, EOS included.
 
     Raises UserError where there is no question, or one exceeds the context.
     """

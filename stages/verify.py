@@ -84,15 +84,16 @@ def prove(
     del tuned
     model = GgufModel(gguf, verify.context)
     measured = divergence.measure(merged, model, texts.sequences)
+    prompts = [one["prompt_ids"] for one in texts.examples[: verify.prompts]]
+    ending = parity.answers_end(merged, model, prompts, verify.max_new_tokens, stop_ids_of(files.base))
     del merged  # llama-server is the second model below
     conversations = [one["messages"][:-1] for one in texts.examples[:CONVERSATIONS]]
-    prompts = [one["prompt_ids"] for one in texts.examples[: verify.prompts]]
     text = "\n\n".join(message["content"] for row in texts.dialogues for message in row["messages"])
     return measured, [
         parity.token_ids(tokenizer, model),
         parity.prompts(tokenizer, gguf, conversations, verify.context),
         parity.stop_tokens(files.merged, tokenizer, gguf),
-        parity.answers_end(model, prompts, verify.max_new_tokens, stop_ids_of(files.base)),
+        ending,
         parity.perplexity(model, gguf, text, tokenizer.bos_token_id),
         divergence.top1_agreement(measured),
         divergence.mean_divergence(measured),

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -115,10 +116,18 @@ def test_other_token_ids_are_noticed(model, tokenizer, monkeypatch):
     assert not check.holds and check.limit == "none" and "texts differ, e.g. " in check.observed
 
 
-def test_an_answer_that_does_not_end_is_noticed(model, tokenizer, base):
+def test_an_answer_that_only_the_gguf_does_not_end_is_noticed(model, tokenizer, exported, monkeypatch):
     asked = [chat.prompt_ids(tokenizer, row["messages"][:-1]) for row in conversations(3)]
-    check = parity.answers_end(model, asked, 1, stop_ids_of(base))
-    assert not check.holds and check.observed == "0 of 3 within 1 tokens"
+    merged = TransformersModel(exported.merged)
+    alike = partial(parity.answers_end, merged, model, asked, stop_ids=stop_ids_of(exported.base))
+    assert alike(250).holds and alike(250).observed == "3 of 3, of 3 prompts within 250 tokens"
+    assert alike(1).holds and alike(1).observed.startswith("0 of 0")
+
+    def endless(prompts, count, _):
+        return ((i, 300) for _ in range(count) for i in range(len(prompts)))
+
+    monkeypatch.setattr(model, "generate", endless)
+    assert not alike(250).holds and alike(250).observed.startswith("0 of 3")
 
 
 def test_another_perplexity_is_noticed(model, tokenizer, exported):

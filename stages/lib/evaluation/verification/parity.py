@@ -10,6 +10,7 @@ from stages.lib.core.files import read_json
 from stages.lib.evaluation.engines.batches import greedy
 from stages.lib.evaluation.engines.gguf_model import GgufModel
 from stages.lib.evaluation.engines.logits import log_softmax
+from stages.lib.evaluation.engines.transformers_model import TransformersModel
 from stages.lib.evaluation.verification import probes
 from stages.lib.evaluation.verification.check import Check
 from stages.lib.export import llama_server, llamacpp
@@ -60,12 +61,20 @@ def stop_tokens(merged: Path, tokenizer: PreTrainedTokenizerBase, gguf: Path) ->
     return Check("the same stop tokens", holds, ids, "the same in both configs, one of them in tokenizer and GGUF")
 
 
-def answers_end(model: GgufModel, asked: list[list[int]], max_new_tokens: int, stop_ids: set[int]) -> Check:
-    """Every greedy answer ends with EOS."""
-    answers = greedy(model, asked, max_new_tokens, stop_ids, "answers end with EOS")
-    ended = sum(len(ids) < max_new_tokens for ids in answers)
-    observed = f"{ended} of {len(asked)} within {max_new_tokens} tokens"
-    return Check("answers end with EOS", ended == len(asked), observed, "all of them")
+def answers_end(
+    merged: TransformersModel, model: GgufModel, asked: list[list[int]], max_new_tokens: int, stop_ids: set[int]
+) -> Check:
+    """A greedy answer that the merged model ends with EOS, the GGUF ends too.
+
+    Whether a model ends its answers at all is no question of its export: a gate of the report asks it.
+    """
+    ended = [
+        {i for i, ids in enumerate(greedy(one, asked, max_new_tokens, stop_ids, name)) if len(ids) < max_new_tokens}
+        for one, name in ((merged, "answers of the merged model"), (model, "answers of the GGUF"))
+    ]
+    both = ended[0] & ended[1]
+    observed = f"{len(both)} of {len(ended[0])}, of {len(asked)} prompts within {max_new_tokens} tokens"
+    return Check("answers end with EOS", both == ended[0], observed, "all that the merged model ends")
 
 
 def perplexity(model: GgufModel, gguf: Path, text: str, bos: int) -> Check:

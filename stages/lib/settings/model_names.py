@@ -1,7 +1,6 @@
 """The models of a run: their names, in the order in which they are shown, and where each lies below models/."""
 
 from stages.lib.core import paths
-from stages.lib.core.paths import F16
 
 BASE = "base"
 ADAPTER = "adapter"  # laid over the base
@@ -19,7 +18,7 @@ def evaluated(types: list[str]) -> dict[str, str]:
 
 def verified(types: list[str]) -> list[str]:
     """Every GGUF that is verified."""
-    return [F16, *types]
+    return [paths.F16, *types]
 
 
 def report_slots(types: list[str]) -> list[str]:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import remove, sha256
@@ -28,23 +27,18 @@ CODE = (
 )
 
 
-# Values of the `train` section that say when a run is warned of or stopped, and where its processes meet.
-NOT_WEIGHTS = ("spike_factor", "divergence_factor", "launch.rendezvous")
-
-
 def key_of(train: Train, trained_tokens: list[str], seed: int, inputs: list[Path]) -> str:
     """A name for everything that decides the weights of a training, so that nothing ever resumes on something else.
 
-    In it are: the values of the `train` section as the machine has decided them (`hardware.resolved`), but for
-    NOT_WEIGHTS; the tokens whose rows are trained; the seed; name and bytes of every file in the `inputs`
-    (data/tokenized and models/base); and the bytes of the code that makes weights of them, CODE. Nothing else is: no
-    other value of params.yaml, and none of the code that only looks on, says, draws, starts or refuses.
+    In it are: the values of the `train` section as the machine has decided them (`hardware.resolved`), but for those
+    that say when a run is warned of or stopped, and where its processes meet; the tokens whose rows are trained; the
+    seed; name and bytes of every file in the `inputs` (data/tokenized and models/base); and the bytes of the code that
+    makes weights of them, CODE. Nothing else is: no other value of params.yaml, and none of the code that only looks
+    on, says, draws, starts or refuses.
     """
-    settings = OmegaConf.create(asdict(train))
-    for name in NOT_WEIGHTS:
-        OmegaConf.update(settings, name, None)
-    chosen = [OmegaConf.to_container(settings), trained_tokens, seed]
-    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
+    settings = asdict(train)
+    del settings["spike_factor"], settings["divergence_factor"], settings["launch"]["rendezvous"]
+    digest = hashlib.sha256(json.dumps([settings, trained_tokens, seed], sort_keys=True).encode())
     for root in inputs:
         for path in sorted(p for p in root.rglob("*") if p.is_file()):
             digest.update(f"{path.relative_to(root)} {sha256(path)}\n".encode())

@@ -68,13 +68,12 @@ def answers_end(
 
     Whether a model ends its answers at all is no question of its export: a gate of the report asks it.
     """
-    ended = [
-        {i for i, ids in enumerate(greedy(one, asked, max_new_tokens, stop_ids, name)) if len(ids) < max_new_tokens}
-        for one, name in ((merged, "answers of the merged model"), (model, "answers of the GGUF"))
-    ]
-    both = ended[0] & ended[1]
-    observed = f"{len(both)} of {len(ended[0])}, of {len(asked)} prompts within {max_new_tokens} tokens"
-    return Check("answers end with EOS", both == ended[0], observed, "all that the merged model ends")
+    wanted = greedy(merged, asked, max_new_tokens, stop_ids, "answers of the merged model")
+    answers = greedy(model, asked, max_new_tokens, stop_ids, "answers of the GGUF")
+    to_end = [ids for ids, one in zip(answers, wanted, strict=True) if len(one) < max_new_tokens]
+    ended = sum(len(ids) < max_new_tokens for ids in to_end)
+    observed = f"{ended} of {len(to_end)}, of {len(asked)} prompts within {max_new_tokens} tokens"
+    return Check("answers end with EOS", ended == len(to_end), observed, "all that the merged model ends")
 
 
 def perplexity(model: GgufModel, gguf: Path, text: str, bos: int) -> Check:

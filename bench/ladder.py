@@ -15,9 +15,9 @@ from stages.lib.core.files import read_json, read_jsonl, write_json, write_jsonl
 from stages.lib.data.medqa import LETTERS
 from stages.lib.data.sources import sample
 from stages.lib.evaluation.engines.language_model import open_model
+from stages.lib.evaluation.engines.reply import Reply
 from stages.lib.evaluation.metrics import exams
 from stages.lib.evaluation.predict.exams import choose
-from stages.lib.model.loading import load_tokenizer
 from stages.lib.reporting.findings import contamination_line
 from stages.lib.training.hardware import resolved
 from stages.lib.training.trainer import Places, finetune
@@ -38,7 +38,7 @@ def ladder(examples: list[dict], letters: list[str], base: Path, context: int, f
     """
     right = [row["answer_idx"] for row in examples]
     share = [right.count(LETTERS[0]) / len(right)] * 2
-    first = SimpleNamespace(path=Path("always A"), rows=sys.maxsize, tokens=sys.maxsize, answer_logprobs=first_answer)
+    first = SimpleNamespace(path=Path("always A"), rows=sys.maxsize, tokens=sys.maxsize, ask=first_answer)
     blind = asked(first, examples)
     few = sorted(examples, key=lambda row: len(row["prompt_ids"]))[:LEARNT]
     apart, leaked = overlaps(few, folder)
@@ -73,9 +73,9 @@ def score(rows: list[dict], way: str) -> float:
     return float(exams.correct(rows, way)[:, 0].mean())
 
 
-def first_answer(prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
-    """The log-probabilities of a model that always takes the first answer."""
-    return [[np.full(len(ids), -float(i > 0)) for i, ids in enumerate(some)] for some in answers]
+def first_answer(prompts: list[list[int]], answers: list[list[list[int]]], *_: object) -> list[Reply]:
+    """What a model replies that always takes the first answer, and says nothing."""
+    return [Reply([np.full(len(ids), -float(i > 0)) for i, ids in enumerate(some)], []) for some in answers]
 
 
 def guessing(letters: list[str], right: list[str]) -> dict:
@@ -114,6 +114,6 @@ def learn(prepared: Path, base: Path, context: int, folder: Path) -> None:
     for split, some in (("train", rows), ("validation", rows[:1])):  # the latter is there, but never looked at
         write_jsonl(folder / f"questions/{split}.jsonl", some)
     places = folder / "questions", base, folder / "tokenized"
-    tokenize.main(load_tokenizer(base).eos_token, context, *places, folder / "tokenize.json")
+    tokenize.main(context, *places, folder / "tokenize.json")
     settings = resolved(chosen(section("full", max_length=context, **BY_HEART)))
     finetune(settings, [], SEED, Places(folder / "tokenized", base, folder / "run", folder / "learnt"))

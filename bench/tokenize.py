@@ -20,8 +20,8 @@ RUN = """
 import sys
 from pathlib import Path
 from stages import tokenize
-prepared, base, out, eos_token, max_length = sys.argv[1:]
-tokenize.main(eos_token, int(max_length), Path(prepared), Path(base), Path(out), Path(out + ".json"))
+prepared, base, out, max_length = sys.argv[1:]
+tokenize.main(int(max_length), Path(prepared), Path(base), Path(out), Path(out + ".json"))
 """
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         (folder / "prepared/validation.jsonl").write_text("".join(lines[:100]), encoding="utf-8")
         (folder / "base").mkdir()
         llama3_tokenizer(folder / "base", template)
-        arguments = [folder / "prepared", folder / "base", folder / "out", template.eos_token, MAX_LENGTH]
+        arguments = [folder / "prepared", folder / "base", folder / "out", MAX_LENGTH]
         measured = measure([sys.executable, "-c", RUN, *map(str, arguments)])
         train = read_json(folder / "out.json")["train"]
     write_json(RESULT, measured | train | {"cpu_count": os.cpu_count()})

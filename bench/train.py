@@ -1,7 +1,8 @@
 """Training on a CPU beside TRL's SFTTrainer: `python -m bench.train` writes bench/train.json and bench/train.svg.
 
 Same weights, tokens, labels, adapter, optimiser, learning rates and effective batch in every variant, each run a
-process of its own, rounds interleaved. Needs data/tokenized and models/base (`dvc repro tokenize`).
+process of its own, rounds interleaved. Three models: SmolLM2, which is the default base, the tiny one of
+experiment=smoke, and one cut out of Llama-3-8B's shapes. Needs data/tokenized and models/base (`dvc repro tokenize`).
 """
 
 import json
@@ -14,26 +15,35 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset, load_from_disk
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bench.flops import of_training, product_rate
 from bench.processes import run
 from bench.steps import section
+from stages import tokenize
+from stages.lib.base.scratch import from_scratch
+from stages.lib.base.template import install_template
 from stages.lib.core import paths
 from stages.lib.core.files import read_json, write_json
 from stages.lib.core.resources import cpu_flags, processor
 from stages.lib.model.chat import IGNORED
+from stages.lib.settings.model import Scratch
+from stages.lib.settings.template import Template
 
 # Liger's kernels are for GPUs.
 TRL = ("trl==1.16.0", *(["liger-kernel"] if torch.cuda.is_available() else []))
 RESULT, PICTURE = Path(__file__).with_suffix(".json"), Path(__file__).with_suffix(".svg")
 ROUNDS, STEPS, SEED = 3, 40, 1
+SMALL_STEPS = 12
+TINY = {"max_length": 384, "per_device_train_batch_size": 4, "learning_rate": 2e-3,
+        "lora": {"r": 32, "lora_alpha": 64, "lora_dropout": 0.0, "target_modules": "all-linear"}}  # fmt: skip
 CUT = {"hidden_size": 512, "intermediate_size": 1792, "num_hidden_layers": 2, "num_attention_heads": 8,
        "num_key_value_heads": 2, "vocab_size": 128_256, "tie_word_embeddings": False}  # fmt: skip
 CUT_ROWS = 512  # tokens
@@ -68,31 +78,37 @@ VOCABULARY = {
 }
 
 
+SMALL = {name: RATES[name] for name in RATES if "dense" not in name and "fp32" not in name}
 LONG = {name: RATES[name] for name in ("ours", "ours, dense mask")}
 
 
 def main() -> None:
-    """Measure on the tiny base and at Llama-3's vocabulary; write, draw and print the result."""
-    settings = section("lora", precision="bf16", attention="documents")
+    """Measure on all three; write, draw and print the result."""
+    default = section("lora", precision="bf16", attention="documents")
+    settings = default | TINY
     wide = settings | {"max_length": CUT_ROWS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy").select(range(4 * STEPS))
+        small_rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy").select(range(2 * SMALL_STEPS))
+        lay_out(small_rows, folder / "small")
+        rows = make_tiny(folder / "tiny-base", folder / "tiny-tokenized").select(range(4 * STEPS))
         lay_out(rows, folder / "tiny")
         wide_rows = random_rows(4 * CUT_STEPS, CUT_ROWS, CUT["vocab_size"])
         lay_out(wide_rows, folder / "cut")
         llama(CUT, folder / "base")
-        tiny = read_json(paths.BASE / "config.json")
+        small, tiny = (read_json(base / "config.json") for base in (paths.BASE, folder / "tiny-base"))
         lay_out(random_rows(4 * CUT_STEPS, LONG_ROWS, tiny["vocab_size"]), folder / "long")
         result = {
-            "tiny": compare(RATES, settings, paths.BASE, folder / "tiny", Rounds(STEPS)),
+            "SmolLM2": compare(SMALL, default, paths.BASE, folder / "small", Rounds(SMALL_STEPS)),
+            "tiny": compare(RATES, settings, folder / "tiny-base", folder / "tiny", Rounds(STEPS)),
             "tiny, rows of 2,048": compare(
-                LONG, settings | {"max_length": LONG_ROWS}, paths.BASE, folder / "long", Rounds(CUT_STEPS)
+                LONG, settings | {"max_length": LONG_ROWS}, folder / "tiny-base", folder / "long", Rounds(CUT_STEPS)
             ),
             "cut": compare(VOCABULARY, wide, folder / "base", folder / "cut", Rounds(CUT_STEPS, rounds=1)),
         }
     r = settings["lora"]["r"]
     limits = {
+        "SmolLM2": limit(small, small_rows, result["SmolLM2"]["ours"], default["lora"]["r"], batch=2),
         "tiny": limit(tiny, rows, result["tiny"]["ours"], r),
         "cut": limit(CUT, wide_rows, result["cut"]["ours"], r),
     }
@@ -103,6 +119,20 @@ def main() -> None:
     for name, seen in result.items():
         print(f"{name}\n{table(seen)}\n")
     print(json.dumps(limits, indent=1))
+
+
+def make_tiny(base: Path, tokenized: Path) -> Dataset:
+    """The model of conf/model/tiny.yaml, and the default run's dialogues in packed sequences for it."""
+    from_scratch(Scratch(**plain("conf/model/tiny.yaml")["scratch"]), paths.PREPARED / "train.jsonl", base, SEED)
+    install_template(base, Template(**plain("conf/template/chatml.yaml")))
+    tokenize.main(TINY["max_length"], paths.PREPARED, base, tokenized, tokenized.with_suffix(".json"))
+    return load_from_disk(tokenized / "train").with_format("numpy")
+
+
+def plain(path: str) -> dict[str, Any]:
+    """A YAML file of conf/ as plain values."""
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return values
 
 
 def lay_out(rows: Dataset, folder: Path) -> None:
@@ -174,17 +204,17 @@ def llama(config: dict, folder: Path) -> None:
     AutoTokenizer.from_pretrained(paths.BASE).save_pretrained(folder)
 
 
-def limit(config: dict, rows: Dataset, seen: list[dict], r: int, peak: float = 0) -> dict:
+def limit(config: dict, rows: Dataset, seen: list[dict], r: int, peak: float = 0, batch: int = 4) -> dict:
     """Operations a token, the operations a second the machine is capable of, and the share of them that was reached.
 
-    Where no `peak` is known, it is measured: products of bfloat16 matrices as large as those of 4 rows in a layer.
+    Where no `peak` is known, it is measured: products of bfloat16 matrices as large as those of a batch in a layer.
     """
     columns = rows[:]
     labelled, context = float((columns["labels"] != IGNORED).mean()), float(columns["position_ids"].mean()) + 1
     needed = of_training(config, r, labelled, context)
     rate = median(one["tokens_per_second"] for one in seen)
     peak = peak or product_rate(
-        4 * columns["labels"].shape[1], config["hidden_size"], config["intermediate_size"], torch.bfloat16
+        batch * columns["labels"].shape[1], config["hidden_size"], config["intermediate_size"], torch.bfloat16
     )
     return {"flops_per_token": needed, "peak_flops_per_second": peak, "share": rate * needed / peak}
 

@@ -23,6 +23,7 @@ def llama3_tokenizer(folder: Path, template: Template) -> None:
     tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < WORDS]
     tokenizer["model"]["vocab"] = {word: i for word, i in tokenizer["model"]["vocab"].items() if i < WORDS}
     write_json(folder / "tokenizer.json", tokenizer)
-    write_json(folder / "tokenizer_config.json", {"bos_token": "<|begin_of_text|>", "model_max_length": 8192})
-    write_json(folder / "config.json", {"model_type": "llama", "vocab_size": WORDS})
+    write_json(folder / "tokenizer_config.json", {"bos_token": "<|begin_of_text|>"})
+    config = {"model_type": "llama", "vocab_size": WORDS, "max_position_embeddings": 8192, "eos_token_id": 128001}
+    write_json(folder / "config.json", config)
     install_template(folder, template)

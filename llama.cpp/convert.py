@@ -1,8 +1,9 @@
 """Run one of llama.cpp's own converters: `python convert.py TREE METADATA SCRIPT MODEL ...` (its arguments follow).
 
-Two things are added. A byte-level BPE whose split pattern is exactly Llama-3's is declared `llama-bpe`: the
-converter knows vocabularies by a hash of their token ids, so it cannot know one that was trained here, while what
-`llama-bpe` names in llama.cpp is just that split pattern. And METADATA, a JSON object of strings, goes into the file.
+Two things are added. A byte-level BPE that splits text exactly as Llama-3's is declared `llama-bpe`, one that splits it
+as SmolLM's `smollm`: the converter knows vocabularies by a hash of their token ids, so it cannot know one that was
+trained here, while what these names mean to llama.cpp is just the split. And METADATA, a JSON object of strings, goes
+into the file.
 """
 
 import json
@@ -14,25 +15,36 @@ LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# What llama.cpp calls a way to split text: the steps of a tokenizer.json, without `trim_offsets`: it moves no boundary.
+KINDS = {
+    "llama-bpe": [
+        {"type": "Split", "pattern": {"Regex": LLAMA3_SPLIT}, "behavior": "Isolated", "invert": False},
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+    ],
+    "smollm": [
+        {"type": "Digits", "individual_digits": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+    ],
+}
 
 
-def split_patterns(model: Path) -> list[str]:
-    """The regular expressions of every Split step of a tokenizer.json."""
+def split_steps(model: Path) -> list[dict]:
+    """How a tokenizer.json splits text, as in KINDS."""
     step = json.loads((model / "tokenizer.json").read_text(encoding="utf-8")).get("pre_tokenizer") or {}
     steps = step.get("pretokenizers", [step])
-    return [s["pattern"].get("Regex", "") for s in steps if s.get("type") == "Split"]
+    return [{key: value for key, value in one.items() if key != "trim_offsets"} for one in steps]
 
 
 def main(tree: str, metadata: str, script: str, *arguments: str) -> None:
-    """Convert; exits with one sentence where the vocabulary is neither known to llama.cpp nor Llama-3's kind."""
+    """Convert; exits with one sentence where the vocabulary is neither known to llama.cpp nor of KINDS."""
     sys.path.insert(0, tree)
     sys.argv = [script, *arguments]
     from conversion.base import ModelBase, TextModel
 
     model = next((Path(one) for one in arguments if (Path(one) / "tokenizer.json").is_file()), None)
-    patterns = split_patterns(model) if model else []
-    if patterns == [LLAMA3_SPLIT]:
-        TextModel.get_vocab_base_pre = lambda self, tokenizer: "llama-bpe"
+    steps = split_steps(model) if model else []
+    if name := next((name for name, known in KINDS.items() if known == steps), None):
+        TextModel.get_vocab_base_pre = lambda self, tokenizer: name
     prepare_metadata = ModelBase.prepare_metadata
 
     def with_more(self, vocab_only: bool) -> None:
@@ -47,8 +59,8 @@ def main(tree: str, metadata: str, script: str, *arguments: str) -> None:
         if "pre-tokenizer was not recognized" not in str(error):
             raise
         sys.exit(
-            f"{model}/tokenizer.json: split pattern {patterns} is unknown to llama.cpp, "
-            f"expected exactly Llama-3's {LLAMA3_SPLIT!r}; use a base with Llama-3's tokenizer"
+            f"{model}/tokenizer.json: it splits text by {steps}, which is unknown to llama.cpp; "
+            f"use a base that splits it exactly as Llama-3 or SmolLM does: {KINDS}"
         )
 
 

@@ -34,13 +34,13 @@ def main(config: Config, conf: Path, params: Path, marker: Path) -> None:
     require_known(config.data.prepare.boilerplate)
     for name in config.evaluate.gates.better:
         one_of("evaluate.gates.better", name, tuple(MEASURES))
-    types = config.export.types
+    types, extra = config.export.types, config.evaluate.extra
     for key, composed, expected in (
         ("export.verified", config.export.verified, model_names.verified(types)),
-        ("evaluate.models", config.evaluate.models, model_names.evaluated(types)),
-        ("evaluate.compared", config.evaluate.compared, model_names.report_slots(types)),
+        ("evaluate.models", config.evaluate.models, model_names.evaluated(types, extra)),
+        ("evaluate.compared", config.evaluate.compared, model_names.report_slots(types, extra)),
     ):
-        check(key, composed, composed == expected, f"{expected}, as export.types decides")
+        check(key, composed, composed == expected, f"{expected}, as export.types and evaluate.extra decide")
     write_text(marker, "params.yaml was composed from conf/\n")
 
 

@@ -40,6 +40,6 @@ if __name__ == "__main__":
             paths.ADAPTER,
             paths.MERGED,
             paths.gguf(paths.F16),
-            paths.gguf("lora-f16"),
+            paths.gguf(paths.LORA),
         ),
     )

@@ -10,15 +10,14 @@ from stages.lib.core.stage import run
 from stages.lib.data.prepared import sorted_dialogues
 from stages.lib.data.safety_prompts import read_prompts
 from stages.lib.evaluation.engines.language_model import open_model
-from stages.lib.evaluation.predict.answers import predict_answers
+from stages.lib.evaluation.predict.dialogues import predict_dialogues
 from stages.lib.evaluation.predict.examples import answer_examples, question_examples, stop_ids_of
 from stages.lib.evaluation.predict.exams import predict_exam, predict_shuffled, shuffle_options
-from stages.lib.evaluation.predict.likelihoods import predict_likelihoods
 from stages.lib.evaluation.predict.safety import predict_safety
 from stages.lib.model.loading import load_tokenizer
 from stages.lib.settings.predict import Predict
 
-ROWS = 64  # texts that a model reads together
+ROWS = 128  # texts that a model reads together
 
 
 class Files(NamedTuple):
@@ -42,8 +41,8 @@ def main(asked: Predict, files: Files, name: str, model_path: str) -> None:
     prompts = read_prompts(files.safety_prompts)
 
     model = open_model(files.models / model_path, files.base, asked.context, ROWS)
-    predictions = predict_likelihoods(model, examples, tokenizer.eos_token_id)
-    predictions += predict_answers(model, examples[: asked.answers or None], tokenizer, asked.max_new_tokens, stop_ids)
+    answered = asked.answers or len(examples)
+    predictions = predict_dialogues(model, examples, answered, tokenizer, asked.max_new_tokens, stop_ids)
     choices = predict_exam(model, exam, tokenizer, stop_ids)
     predictions += choices
     for repeat in range(1, asked.shuffles + 1):

@@ -18,7 +18,7 @@ from stages.lib.reporting.markdown import results_markdown
 from stages.lib.reporting.model_card import model_card
 from stages.lib.reporting.page import page
 from stages.lib.reporting.results import Results, RunSettings, read_results
-from stages.lib.settings.model_names import ADAPTER, BASE, TUNED
+from stages.lib.settings.model_names import ADAPTER, BASE, IN_TRANSFORMERS, TUNED
 
 SECTIONS = (
     "data",
@@ -49,7 +49,7 @@ class Files(NamedTuple):
 def main(settings: RunSettings, files: Files) -> None:
     """Compare the models and judge them, then write it all; raises UserError where a gate fails and they are strict."""
     results = read_results(files.metrics, list(settings.models), settings.export.verified)
-    comparisons = compare_models(results.predictions, settings.export.verified)
+    comparisons = compare_models(results.predictions)
     gates = judge(settings.gates, results.scores, comparisons, results.data)
     findings = find(settings, results, comparisons, gates)
     write_json(files.metrics / "comparison.json", comparisons)
@@ -64,10 +64,12 @@ def main(settings: RunSettings, files: Files) -> None:
         raise UserError(f"gates failed: {'; '.join(failed)}; see {files.results}, or set evaluate.gates.strict=false")
 
 
-def compare_models(predictions: dict[str, list[dict]], ggufs: list[str]) -> dict[str, Comparison]:
-    """The paired comparisons: tuning with its base and its adapter, each GGUF with the tuned model."""
+def compare_models(predictions: dict[str, list[dict]]) -> dict[str, Comparison]:
+    """The paired comparisons: the tuned model with its base and its adapter, each GGUF with the tuned model."""
     tuned = predictions[TUNED]
-    comparisons = {pair(name, TUNED): compare(predictions[name], tuned) for name in (BASE, ADAPTER)}
+    before = [name for name in (BASE, ADAPTER) if name in predictions]
+    ggufs = [name for name in predictions if name not in IN_TRANSFORMERS]
+    comparisons = {pair(name, TUNED): compare(predictions[name], tuned) for name in before}
     return comparisons | {pair(TUNED, name): compare(tuned, predictions[name]) for name in ggufs}
 
 

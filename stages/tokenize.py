@@ -20,7 +20,7 @@ from stages.lib.training.packing import pack
 CHUNK = 2000  # dialogues that are tokenised together, on every core
 
 
-def main(eos_token: str, max_length: int, prepared: Path, base: Path, tokenized: Path, metrics_file: Path) -> None:
+def main(max_length: int, prepared: Path, base: Path, tokenized: Path, metrics_file: Path) -> None:
     """Render, label and pack the train and validation splits into Arrow data sets of sequences of `max_length`."""
     tokenizer = load_tokenizer(base)
     counts = {}
@@ -28,7 +28,7 @@ def main(eos_token: str, max_length: int, prepared: Path, base: Path, tokenized:
         for split in ("train", "validation"):
             source = prepared / f"{split}.jsonl"
             dialogues = [dialogue for _, dialogue in read_jsonl(source)]
-            examples = tokenized_dialogues(tokenizer, dialogues, eos_token, split)
+            examples = tokenized_dialogues(tokenizer, dialogues, split)
             fitting = [i for i, (ids, _) in enumerate(examples) if len(ids) <= max_length]
             if not fitting:
                 raise UserError(
@@ -55,19 +55,19 @@ def main(eos_token: str, max_length: int, prepared: Path, base: Path, tokenized:
 
 
 def tokenized_dialogues(
-    tokenizer: PreTrainedTokenizerBase, dialogues: list[dict], eos_token: str, split: str
+    tokenizer: PreTrainedTokenizerBase, dialogues: list[dict], split: str
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(input_ids, labels) of each dialogue, with a progress bar that names the split."""
     examples = []
     for start in tqdm(range(0, len(dialogues), CHUNK), desc=f"{split}, {CHUNK} dialogues a step"):
         messages = [dialogue["messages"] for dialogue in dialogues[start : start + CHUNK]]
-        examples += chat.training_examples(tokenizer, messages, eos_token)
+        examples += chat.training_examples(tokenizer, messages)
     return examples
 
 
 if __name__ == "__main__":
     run(
         main,
-        sections=("template.eos_token", "train.max_length"),
+        sections=("train.max_length",),
         paths=(paths.PREPARED, paths.BASE, paths.TOKENIZED, paths.METRICS / "tokenize.json"),
     )

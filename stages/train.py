@@ -8,7 +8,7 @@ from typing import NamedTuple
 from stages.lib.core import paths
 from stages.lib.core.files import read_json, write_json, write_text
 from stages.lib.core.stage import run
-from stages.lib.model.loading import load_tokenizer
+from stages.lib.model.loading import trained_token_ids
 from stages.lib.settings.template import Template
 from stages.lib.settings.track import Track
 from stages.lib.settings.train import Train
@@ -32,9 +32,9 @@ def main(train: Train, template: Template, track: Track, seed: int, files: Files
     train = resolved(train)
     require_gpu(train.launch)
     memory.require(read_json(files.base / "config.json"), train, free_memory())
-    trained_ids = load_tokenizer(files.base).convert_tokens_to_ids(template.trained_tokens)
+    trained_ids = trained_token_ids(files.base)
     inputs = [files.tokenized, files.base]
-    key = checkpoints.key_of(train, template.trained_tokens, seed, inputs)
+    key = checkpoints.key_of(train, seed, inputs)
     places = Places(files.tokenized, files.base, checkpoints.folder_of(key), files.adapter)
     if launch.joining():  # another machine leads, holds the checkpoints and writes the results
         launch.start(train.launch, finetune, train, trained_ids, seed, places)

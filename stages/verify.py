@@ -1,6 +1,7 @@
 """verify: proof that the float16 GGUF is the model that was trained, and how far quantising moved the others."""
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from stages.lib.evaluation.engines.transformers_model import TransformersModel
 from stages.lib.evaluation.predict.examples import answer_examples, stop_ids_of
 from stages.lib.evaluation.verification import divergence, parity
 from stages.lib.evaluation.verification.check import Check
+from stages.lib.export import llamacpp
 from stages.lib.export.gguf_keys import lineage_of
+from stages.lib.model.chat import puts_bos
 from stages.lib.model.loading import load_tokenizer
 from stages.lib.settings.verify import Verify
 
@@ -57,7 +60,7 @@ def main(verify: Verify, files: Files, name: str) -> None:
         original = GgufModel(files.ggufs / paths.gguf(paths.F16).name, verify.context)
         measured = divergence.measure(original, GgufModel(gguf, verify.context), texts.sequences)
     about = {"name": name, "bytes": gguf.stat().st_size, "sha256": sha256(gguf)}
-    result = about | measured | parity.tensor_types(gguf) | {"lineage": lineage_of(gguf)}
+    result = about | measured | parity.tensor_types(gguf, name) | {"lineage": lineage_of(gguf)}
     write_json(paths.verification(files.metrics, name), result | {"checks": [check.as_json() for check in checks]})
     if failed := [str(check) for check in checks if not check.holds]:
         raise UserError(
@@ -94,11 +97,24 @@ def prove(
         parity.prompts(tokenizer, gguf, conversations, verify.context),
         parity.stop_tokens(files.merged, tokenizer, gguf),
         ending,
-        parity.perplexity(model, gguf, text, tokenizer.bos_token_id),
+        parity.perplexity(model, gguf, text, tokenizer.bos_token_id if puts_bos(tokenizer) else None),
         divergence.top1_agreement(measured),
         divergence.mean_divergence(measured),
         merging,
+        *adapter_checks(files, model, texts, verify.context),
     ]
+
+
+def adapter_checks(files: Files, model: GgufModel, texts: Texts, context: int) -> list[Check]:
+    """That the adapter's GGUF over the base's is the float16 GGUF; nothing where the adapter's is empty."""
+    adapter = files.ggufs / paths.gguf(paths.LORA).name
+    if not adapter.stat().st_size:
+        return []
+    with tempfile.TemporaryDirectory(dir=files.ggufs) as temporary:  # where there is room for a model
+        base = Path(temporary) / "base.gguf"
+        llamacpp.convert(files.base, base, {})
+        laid_over = GgufModel(base, context, adapter=adapter)
+        return [divergence.adapter_divergence(divergence.measure(model, laid_over, texts.sequences[:CONVERSATIONS]))]
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.lib.base.scratch import from_scratch
-from stages.lib.base.template import install_template
 from stages.lib.core.files import write_jsonl
+from support.kinds import KINDS, LLAMA3, Kind, make_base
 from support.sample import conversations
-from support.settings import CHATML, ROOT, SHAPE, train_settings
+from support.settings import ROOT, train_settings
 
 sys.path.insert(0, str(ROOT / "llama.cpp"))
 
@@ -24,12 +23,23 @@ def prepared(tmp_path_factory) -> Path:
     return folder
 
 
+def pytest_generate_tests(metafunc) -> None:
+    """In a module with `EVERY_KIND = True`, whatever needs a base is tried with every kind of base."""
+    if getattr(metafunc.module, "EVERY_KIND", False) and "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", KINDS, indirect=True, scope="session", ids=str)
+
+
 @pytest.fixture(scope="session")
-def base(prepared, tmp_path_factory) -> Path:
+def kind(request) -> Kind:
+    """Which kind of Llama the base is: Llama-3's but in modules with `EVERY_KIND`."""
+    return getattr(request, "param", LLAMA3)
+
+
+@pytest.fixture(scope="session")
+def base(kind, prepared, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "base"
     folder.mkdir()
-    from_scratch(SHAPE, prepared / "train.jsonl", folder, seed=1)
-    install_template(folder, CHATML)
+    make_base(kind, prepared / "train.jsonl", folder)
     return folder
 
 
@@ -38,17 +48,17 @@ def tokenized(prepared, base, tmp_path_factory) -> Path:
     from stages import tokenize
 
     folder = tmp_path_factory.mktemp("tokenized") / "tokenized"
-    tokenize.main(CHATML.eos_token, 512, prepared, base, folder, folder.parent / "tokenize.json")
+    tokenize.main(512, prepared, base, folder, folder.parent / "tokenize.json")
     return folder
 
 
 @pytest.fixture(scope="session")
 def adapter(base, tokenized, tmp_path_factory) -> Path:
-    from stages.lib.model.loading import load_tokenizer
+    from stages.lib.model.loading import trained_token_ids
     from stages.lib.training.trainer import Places, finetune
 
     folder = tmp_path_factory.mktemp("adapter")
-    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
+    ids = trained_token_ids(base)
     train = train_settings(num_train_epochs=6)  # so that it learns to end its answers
     finetune(train, ids, 3, Places(tokenized, base, folder / "checkpoints", folder / "adapter"))
     return folder / "adapter"

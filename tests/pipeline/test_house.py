@@ -23,9 +23,11 @@ PACKAGES = ("reporting", "evaluation", "export", "training", "base", "data", "mo
 # What a folder among a stage's deps brings that the stage does not need: not worth a line for each of the others.
 NOT_NEEDED_BY_ANY = {"core/checks.py"}
 NOT_NEEDED = {
+    "config": {f"evaluation/metrics/{name}.py" for name in ("comparison", "perplexity", "safety")},
     "train": {"training/packing.py"},
+    "base": {"base/pinning.py", "model/allocator.py"},
     "convert": {"export/llama_server.py"},
-    "verify": {"model/weights.py"},
+    "verify": {"model/weights.py", *(f"export/{name}.py" for name in ("adapter_gguf", "merging", "provenance"))},
     "score": {"evaluation/metrics/comparison.py"},
     "report": {
         *(f"settings/{name}.py" for name in ("config", "evaluate", "predict", "template", "track")),

@@ -1,22 +1,112 @@
-"""The base: Llama-3's tokenizer layout, and a template that changes no token id."""
+"""The base: from wherever it comes, a Llama with a template; or nothing at all. From scratch, of Llama-3's layout."""
 
-import http.server
-import shutil
-import threading
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
-from stages.lib.base import scratch
-from stages.lib.base.hub import download
+from stages import base as stage
+from stages.lib.base import pinning, scratch
 from stages.lib.base.scratch import from_scratch
-from stages.lib.base.template import install_template, rename_tokens
 from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, sha256, write_json
+from stages.lib.export import llamacpp
 from stages.lib.model.loading import load_model, load_tokenizer
-from stages.lib.settings.model import Hub
+from stages.lib.settings.model import Folder, Gguf, Hub, Model
 from support.disk import no_file_beyond
+from support.hub import COMMIT, serving, take_for_the_hub
+from support.pretrained import LLAMA3_ROPE, SMOLLM, llama
 from support.settings import CHATML, LLAMA3, SHAPE
+
+
+def model(**place) -> Model:
+    nowhere = dict.fromkeys(("path", "hub", "folder", "gguf", "scratch"))
+    return Model(**{"name": "small", "licence": "mit"} | nowhere | place)
+
+
+@pytest.fixture
+def make(prepared, tmp_path):
+    """Run the stage; the folder of the base and its metrics."""
+
+    def run(model, template=CHATML):
+        folder, metrics = tmp_path / "models/base", tmp_path / "base.json"
+        stage.main(model, template, 1, prepared, folder, metrics)
+        return folder, read_json(metrics)
+
+    return run
+
+
+def from_hub(folder, tmp_path):
+    return {"hub": Hub("house/llama", COMMIT)}
+
+
+def from_folder(folder, tmp_path):
+    return {"folder": Folder(str(folder), pinning.pin_of(folder, tmp_path / "hashes.json"))}
+
+
+def from_file(folder, tmp_path):
+    file = tmp_path / "llama.gguf"
+    llamacpp.convert(folder, file, {})
+    return {"gguf": Gguf(str(file), "", "", "", sha256(file))}
+
+
+@pytest.mark.parametrize("place", [from_hub, from_folder, from_file])
+def test_a_base_is_the_same_model_wherever_it_comes_from(make, tmp_path, monkeypatch, place):
+    published = llama(tmp_path / "published", SMOLLM, rope_parameters=LLAMA3_ROPE, tie_word_embeddings=True)
+    with serving() as server:
+        server.models["house/llama"] = {path.name: path.read_bytes() for path in published.iterdir()}
+        take_for_the_hub(server.address, tmp_path, monkeypatch)
+        folder, metrics = make(model(**place(published, tmp_path)))
+    expected = load_model(published).state_dict()
+    assert all((weight == expected[name]).all() for name, weight in load_model(folder).state_dict().items())
+    assert load_tokenizer(folder).chat_template == CHATML.chat_template
+    assert metrics == {
+        "parameters": sum(weight.numel() for name, weight in expected.items() if name != "lm_head.weight"),
+        "layers": 2,
+        "hidden_size": 64,
+        "vocabulary": 600,
+        "tied_embeddings": True,
+        "rope_type": "llama3",
+        "bos": None,
+        "eos": "<|im_end|>",
+        "trained_tokens": [],
+        "dequantised_from": None,
+    }
+
+
+def test_a_base_from_scratch_is_of_llama3s_shape(make):
+    folder, metrics = make(model(scratch=replace(SHAPE, num_train_steps=1)))
+    config = load_model(folder).config
+    assert config.architectures == ["LlamaForCausalLM"]
+    assert config.rope_parameters["rope_theta"] == 500000.0
+    assert config.num_key_value_heads < config.num_attention_heads
+    assert config.vocab_size == len(load_tokenizer(folder)) == metrics["vocabulary"] == SHAPE.vocab_size
+    assert (metrics["tied_embeddings"], metrics["bos"]) == (False, "<|begin_of_text|>")
+    assert metrics["trained_tokens"] == CHATML.markers
+
+
+def changed(folder):
+    write_json(folder / "config.json", read_json(folder / "config.json") | {"rms_norm_eps": 1e-6})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "template", "message"),
+    [(changed, CHATML, "it was changed since"), (lambda folder: None, LLAMA3, "template.llama3 needs")],
+)
+def test_what_is_refused_leaves_the_base_as_it_was(make, tmp_path, spoil, template, message):
+    """Also where it shows only when files were copied already."""
+    published = llama(tmp_path / "published", SMOLLM)
+    place = from_folder(published, tmp_path)
+    before = {path: path.stat().st_ino for path in make(model(**place))[0].parent.rglob("*")}
+    spoil(published)
+    with pytest.raises(UserError, match=message):
+        make(model(**place), template)
+    assert {path: path.stat().st_ino for path in (tmp_path / "models").rglob("*")} == before
+
+
+@pytest.mark.parametrize("places", [{}, {"hub": Hub("house/llama", COMMIT), "scratch": SHAPE}])
+def test_a_base_comes_from_one_place(places):
+    with pytest.raises(UserError, match="exactly one of hub, folder, gguf, scratch"):
+        model(**places)
 
 
 def test_special_tokens_stand_where_llama3_has_them():
@@ -36,91 +126,11 @@ def test_special_tokens_stand_where_llama3_has_them():
     assert len(set(tokens)) == 256
 
 
-def test_shape_is_llama3s(base):
-    config = load_model(base).config
-    assert config.architectures == ["LlamaForCausalLM"]
-    assert config.rope_parameters["rope_theta"] == 500000.0
-    assert config.num_key_value_heads < config.num_attention_heads
-    assert not config.tie_word_embeddings
-    assert config.vocab_size == len(load_tokenizer(base)) == SHAPE.vocab_size
-
-
 def test_weights_that_cannot_be_written_are_an_error_that_the_stage_knows(prepared, tmp_path):
     with no_file_beyond(50_000), pytest.raises(OSError, match="base not written: "):
         from_scratch(replace(SHAPE, num_train_steps=1), prepared / "train.jsonl", tmp_path / "base", seed=1)
 
 
-def test_template_moves_no_token_id(base, tmp_path):
-    other = tmp_path / "llama3"
-    shutil.copytree(base, other)
-    rename_tokens(other / "tokenizer.json", {new: old for old, new in CHATML.renamed_tokens.items()})
-    install_template(other, LLAMA3)
-    chatml, llama3 = load_tokenizer(base), load_tokenizer(other)
-    renamed = {CHATML.renamed_tokens.get(token, token): i for token, i in llama3.get_vocab().items()}
-    assert renamed == chatml.get_vocab()
-    text = "Fever of 39.5°C,頭痛, and a rash.\n\nNo allergies 🤒"
-    assert chatml(text).input_ids == llama3(text).input_ids
-    assert chatml(text).input_ids.count(chatml.bos_token_id) == 1
-
-
-def test_a_marker_that_the_vocabulary_lacks_is_an_error(base, tmp_path):
-    with pytest.raises(UserError, match="no_such_token"):
-        shutil.copytree(base, tmp_path / "copy")
-        rename_tokens(tmp_path / "copy/tokenizer.json", {"<|no_such_token|>": "<|x|>"})
-
-
 def test_too_little_text_for_the_vocabulary_is_an_error():
     with pytest.raises(UserError, match="yields just"):
         scratch.train_tokenizer(["a short text"], 1024)
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A hub on loopback that answers each request with one status."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        status, code = 404, ""
-
-        def do_GET(self):
-            self.send_response(self.status)
-            if self.code:
-                self.send_header("X-Error-Code", self.code)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    for module in ("huggingface_hub.constants", "huggingface_hub.hf_api"):
-        monkeypatch.setattr(f"{module}.ENDPOINT", address, raising=False)
-    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address)
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
-    yield Handler
-    server.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "message"),
-    [
-        (403, "GatedRepo", "accept the licence"),
-        (401, "RepoNotFound", "HF_TOKEN"),
-        (404, "RevisionNotFound", "no such revision: correct `revision` in conf/model/"),
-        (500, "", "could not be downloaded: the server answered 500"),
-    ],
-)
-def test_a_refused_download_says_what_to_do(hub, tmp_path, status, code, message):
-    hub.status, hub.code = status, code
-    with pytest.raises(UserError, match=message) as error:
-        download(Hub("meta-llama/Some-Model", "a" * 40, 0.001), tmp_path / "base")
-    assert "meta-llama/Some-Model" in str(error.value)
-
-
-def test_a_full_disk_is_noticed_before_the_download(tmp_path):
-    with pytest.raises(UserError, match="make room"):
-        download(Hub("meta-llama/Some-Model", "a" * 40, 1e9), tmp_path / "base")

@@ -1,6 +1,5 @@
 """From adapter to GGUF: what is merged, converted and quantised is still the same model."""
 
-import ctypes
 import json
 import logging
 import shutil
@@ -12,7 +11,7 @@ import pytest
 from gguf import GGUFReader
 
 from stages import imatrix, quantize
-from stages.lib.base import scratch
+from stages.lib.base import byte_level
 from stages.lib.core import paths
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, sha256, write_json
@@ -21,11 +20,12 @@ from stages.lib.evaluation.predict.examples import stop_ids_of
 from stages.lib.export import adapter_gguf, llamacpp
 from stages.lib.export.merging import merge
 from stages.lib.model import chat
-from stages.lib.model.loading import load_model, load_tokenizer
+from stages.lib.model.loading import load_model, load_tokenizer, trained_token_ids
 from stages.lib.settings.export import QUANT_TYPES
 from support.sample import conversations
-from support.settings import CHATML, ROOT
+from support.settings import ROOT
 
+EVERY_KIND = True
 # Make a file as it should be, then again on a disk that has 8 kB less than it takes.
 ON_A_FULL_DISK = """
 import subprocess, sys
@@ -47,7 +47,7 @@ print(*[path.name for path in target.parent.iterdir()], target.read_text())
 
 
 def test_merge_trains_just_the_marker_rows(base, adapter, merged):
-    rows = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
+    rows = trained_token_ids(base)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         before, after = load_model(base).state_dict()[name], load_model(merged).state_dict()[name]
         assert before.shape == after.shape  # PITFALL: ChatML grows no vocabulary
@@ -84,18 +84,21 @@ def test_the_same_adapter_gives_the_same_bytes(base, adapter, merged, gguf, tmp_
     assert sha256(tmp_path / "one.gguf") == sha256(tmp_path / "two.gguf")
 
 
-def test_the_adapter_alone_over_the_base_is_the_merged_model(base, adapter, gguf, tmp_path):
-    """Also its trained token rows: a prompt is full of the markers that they are."""
+def test_the_adapter_alone_over_the_base_is_the_merged_model(base, adapter, gguf, kind, tmp_path, caplog):
+    """Also its trained token rows: a prompt is full of the markers that they are. Tied ones have no such file."""
+    caplog.set_level(logging.INFO)
     llamacpp.convert(base, tmp_path / "base.gguf", {})
     adapter_gguf.convert_adapter(base, adapter, "lora", tmp_path / "lora.gguf", {"chatdoctor.notice": "test"})
+    if kind.tied:
+        assert (tmp_path / "lora.gguf").stat().st_size == 0
+        assert "trained token rows of tied embeddings cannot be laid over a base" in caplog.text
+        return
     assert GGUFReader(tmp_path / "lora.gguf").fields["chatdoctor.notice"].contents() == "test"
     model = GgufModel(tmp_path / "base.gguf", context=512)
     ids = chat.prompt_ids(load_tokenizer(base), conversations(1)[0]["messages"][:-1])
     before = model.logits(ids)
-    loaded = model.c.llama_adapter_lora_init(model.model, str(tmp_path / "lora.gguf").encode())
-    assert loaded
-    adapters, scales = (type(loaded) * 1)(loaded), (ctypes.c_float * 1)(1.0)
-    assert model.c.llama_set_adapters_lora(model.context_pointer, adapters, 1, scales) == 0
+    model.close()
+    model = GgufModel(tmp_path / "base.gguf", context=512, adapter=tmp_path / "lora.gguf")
     after = model.logits(ids)
     model.close()
     merged = GgufModel(gguf, context=512).logits(ids)
@@ -152,7 +155,7 @@ def test_no_importance_matrix_is_an_empty_file(prepared, base, gguf, tmp_path):
 
 def test_the_end_token_is_the_same_everywhere(merged, gguf, base):
     tokenizer = load_tokenizer(merged)
-    end = tokenizer.convert_tokens_to_ids(CHATML.eos_token)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     stop = [tokenizer.convert_tokens_to_ids("<|end_of_text|>"), end]
     fields = GGUFReader(gguf).fields
     assert tokenizer.eos_token_id == end
@@ -162,10 +165,12 @@ def test_the_end_token_is_the_same_everywhere(merged, gguf, base):
     assert stop_ids_of(base) == set(stop)
 
 
-def test_gguf_carries_template_bos_and_pre_tokenizer(merged, gguf):
+def test_gguf_carries_template_bos_and_pre_tokenizer(merged, gguf, kind):
     tokenizer, fields = load_tokenizer(merged), GGUFReader(gguf).fields
     assert fields["tokenizer.chat_template"].contents() == tokenizer.chat_template
     assert fields["tokenizer.ggml.pre"].contents() == "llama-bpe"
+    assert fields["tokenizer.ggml.add_bos_token"].contents() == kind.bos
+    assert tokenizer.chat_template.startswith("{{ bos_token }}") == kind.bos
     assert fields["tokenizer.ggml.bos_token_id"].contents() == tokenizer.bos_token_id
     assert fields["tokenizer.ggml.padding_token_id"].contents() == tokenizer.pad_token_id
 
@@ -176,15 +181,15 @@ def test_another_split_pattern_is_refused_and_nothing_is_written(merged, tmp_pat
     tokenizer = json.loads((other / "tokenizer.json").read_text())
     tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": r"\s+|\S+"}
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(UserError, match="expected exactly Llama-3's"):
+    with pytest.raises(UserError, match="exactly as Llama-3 or SmolLM does"):
         llamacpp.convert(other, tmp_path / "model.gguf", {})
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
-def test_split_pattern_of_scratch_and_of_the_converter_are_one():
+def test_split_pattern_of_a_base_and_of_the_converter_are_one():
     import convert
 
-    assert scratch.SPLIT_PATTERN == convert.LLAMA3_SPLIT
+    assert byte_level.LLAMA3_SPLIT == convert.LLAMA3_SPLIT
 
 
 def test_every_quant_type_of_the_schema_is_one_of_the_build(gguf, tmp_path):

@@ -106,7 +106,7 @@ def test_pictures_have_a_white_ground_alone_and_the_pages_colours_inside_it(fold
 
 def test_the_card_is_one_that_the_hub_reads(folder):
     card = ModelCard((folder / "models/CARD.md").read_text())
-    assert card.data.license == "mit" and card.data.base_model is None and "synthetic" in card.data.tags
+    assert card.data.license == "apache-2.0" and card.data.base_model is None and "synthetic" in card.data.tags
     results = {result.metric_name: result.metric_value for result in card.data.eval_results}
     tuned = read_json(folder / "metrics/models/tuned/scores.json")
     assert results["perplexity, tuned"] == tuned["perplexity"]
@@ -116,8 +116,8 @@ def test_the_card_is_one_that_the_hub_reads(folder):
 
 
 def test_a_hub_model_names_its_base_and_data_sets():
-    hub = {"repo": "meta-llama/Meta-Llama-3-8B-Instruct", "revision": "8af", "gigabytes": 16.1}
-    chosen = settings(model__hub=hub, model__scratch=None, model__licence="llama3")
+    hub = {"repo": "meta-llama/Meta-Llama-3-8B-Instruct", "revision": "8af" + "0" * 37}
+    chosen = settings(model__hub=hub, model__gguf=None, model__licence="llama3")
     chosen.data.sources[0].kind, chosen.data.sources[0].repo = "hub", "someone/dialogues"
     front = front_matter(chosen, {})
     assert front["base_model"] == [hub["repo"]] and front["datasets"] == ["someone/dialogues"]

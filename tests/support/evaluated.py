@@ -38,7 +38,7 @@ def settings(types: tuple[str, ...] = ("q4_K_M",), **changes) -> RunSettings:
     chosen = OmegaConf.load(ROOT / "params.yaml")
     chosen.export.types = list(types)
     chosen.export.verified = model_names.verified(list(types))
-    chosen.evaluate.models = model_names.evaluated(list(types))
+    chosen.evaluate.models = model_names.evaluated(list(types), list(model_names.EXTRA))
     for key, value in changes.items():
         OmegaConf.update(chosen, key.replace("__", "."), value)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,8 @@ def made(
     for kind in chosen.export.verified:
         write_json(paths.verification(metrics, kind), verification(kind))
     write_json(metrics / "data.json", data_counts(overlap))
-    for name in ("metrics/train.json", "metrics/tokenize.json", "plots/data/funnel.svg", "plots/data/lengths.svg"):
+    read = [f"metrics/{name}.json" for name in ("base", "train", "tokenize")]
+    for name in (*read, "plots/data/funnel.svg", "plots/data/lengths.svg"):
         write_text(folder / name, (ROOT / name).read_text())
     write_text(folder / "plots/train/loss.csv", (ROOT / "plots/train/loss.csv").read_text())
     written = [folder / name for name in ("plots/report", "results.md", "report.html", "models/CARD.md")]
@@ -72,6 +73,7 @@ def made(
 def data_counts(overlap: int) -> dict:
     """metrics/data.json, with so many questions in the training text."""
     counts = json.loads((ROOT / "metrics/data.json").read_text())
+    counts["splits"]["medqa_test"]["rows"], counts["splits"]["test"]["rows"] = 400, 143
     return counts | {"overlap_words": 13, "overlap": {"medqa_test": overlap, "test": 0}}
 
 
@@ -133,6 +135,6 @@ def verification(kind: str) -> dict:
         "positions": 14052,
         "dialogues": 143,
         "types": {"F32": 9, kind.upper(): 30},
-        "fallbacks": 0,
+        "fallbacks": {} if kind == "f16" else {"Q5_0": ["blk.0.attn_q.weight", "blk.1.attn_q.weight"]},
         "checks": [check] if kind == "f16" else [],
     }

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import os
 import socket
 import struct
@@ -9,8 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from urllib.parse import unquote
+
+import pytest
+from huggingface_hub import constants
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -22,7 +28,9 @@ class Server:
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)  # URL path -> content
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)  # repo -> path -> content, at COMMIT and main
+    models: dict[str, dict[str, bytes]] = field(default_factory=dict)  # likewise
     drops: int = 0  # bodies that end in the middle of what was asked for; -1: all of them
+    broken: bytes = b""  # content that always ends in the middle
     reset: bool = False  # such an end is a reset (RST) and not an orderly close (FIN)
     stall: threading.Event | None = None  # bodies wait in the middle until it is set
     ranges: bool = True
@@ -51,7 +59,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.state.failures:
             self.refuse(self.state.failures.pop(0))
         elif path.startswith("/datasets/"):
-            self.resolve(path.removeprefix("/datasets/"))
+            self.resolve(self.state.datasets, path.removeprefix("/datasets/"))
+        elif path.startswith("/api/models/"):
+            self.tree(path.removeprefix("/api/models/").partition("?")[0])
+        elif "/resolve/" in path:
+            self.resolve(self.state.models, path.removeprefix("/"))
         elif path in self.state.files:
             content = self.state.files[path]
             self.content(content, {"ETag": f'"{hashlib.md5(content).hexdigest()}"'} if self.state.etags else {})
@@ -60,20 +72,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def resolve(self, path: str):
+    def resolve(self, repos: dict[str, dict[str, bytes]], path: str):
         repo, _, rest = path.partition("/resolve/")
         revision, _, name = rest.partition("/")
-        if repo not in self.state.datasets:
-            # as the hub: whoever has no token is not told whether the repo exists
-            self.refuse(404 if "Authorization" in self.headers else 401, "RepoNotFound")
-        elif self.state.gated:
-            self.refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
-        elif revision not in ("main", COMMIT):
-            self.refuse(404, "RevisionNotFound")
-        elif name not in self.state.datasets[repo]:
+        if self.refused(repos, repo, revision):
+            return
+        if name not in repos[repo]:
             self.refuse(404, "EntryNotFound", {"X-Repo-Commit": COMMIT})
         else:
-            content = self.state.datasets[repo][name]
+            content = repos[repo][name]
             if self.state.git:
                 etag = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
                 self.content(content, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'})
@@ -83,6 +90,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
             linked = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content))}
             cdn = self.state.address.replace("127.0.0.1", "localhost")  # another host, as the hub's CDN is
             self.refuse(302, "", {"X-Repo-Commit": COMMIT, "Location": f"{cdn}/cdn/{digest}", **linked})
+
+    def tree(self, path: str):
+        repo, _, revision = path.partition("/tree/")
+        if not self.refused(self.state.models, repo, revision):
+            files = [
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for name, content in self.state.models[repo].items()
+            ]
+            self.content(json.dumps(files).encode(), {"Content-Type": "application/json"})
+
+    def refused(self, repos: dict[str, dict[str, bytes]], repo: str, revision: str) -> bool:
+        if repo not in repos:
+            # as the hub: whoever has no token is not told whether the repo exists
+            self.refuse(404 if "Authorization" in self.headers else 401, "RepoNotFound")
+        elif self.state.gated:
+            self.refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
+        elif revision not in ("main", COMMIT):
+            self.refuse(404, "RevisionNotFound")
+        else:
+            return False
+        return True
 
     def refuse(self, status: int, code: str = "", headers: dict | None = None):
         self.send_response(status)
@@ -117,10 +145,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(body[:half])
             self.state.stall.wait(10)
             body, half = body[half:], 0
-        if not self.state.drops:
+        broken = self.state.broken and self.state.broken.endswith(body)
+        if not self.state.drops and not broken:
             self.send(body)
             return
-        self.state.drops -= 1
+        self.state.drops -= not broken
         self.send(body[:half])
         self.close_connection = True
         if self.state.reset:
@@ -152,3 +181,19 @@ def serving() -> Iterator[Server]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def take_for_the_hub(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have huggingface_hub ask this address, again without a pause; with an empty cache below the folder, no token."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in ("constants", "file_download"):
+        name = "HUGGINGFACE_CO_URL_TEMPLATE"
+        monkeypatch.setattr(f"huggingface_hub.{module}.{name}", template, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for module in ("utils._http", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.time", SimpleNamespace(sleep=lambda _: None))

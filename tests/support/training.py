@@ -13,7 +13,7 @@ from accelerate import DistributedType, PartialState
 from accelerate.utils import fsdp2_prepare_model
 from transformers import TrainingArguments
 
-from stages.lib.model.loading import load_tokenizer
+from stages.lib.model.loading import trained_token_ids
 from stages.lib.settings.track import Track
 from stages.lib.training import trainer
 from stages.lib.training.trainer import Places, finetune
@@ -44,7 +44,7 @@ def arguments(tokenized: Path, base: Path, folder: Path, **changes) -> tuple:
 
 def tuned(base: Path, tokenized: Path, folder: Path, **changes) -> list[dict]:
     """The log history of a training with checkpoints and adapter below the folder."""
-    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
+    ids = trained_token_ids(base)
     places = Places(tokenized, base, folder / "checkpoints", folder / "adapter")
     return finetune(train_settings(**changes), ids, 5, places)
 

@@ -31,12 +31,21 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def model_pin(path: str) -> str:
+    """The hash of a model folder or GGUF, taken at composition; empty where there is none, which `base` reports."""
+    if not path:
+        return ""
+    from stages.lib.base.pinning import pin_of  # imports torch
+
+    return pin_of(ROOT / Path(path).expanduser(), ROOT / ".downloads" / "hashes.json")
+
+
 def file_format(path: str, otherwise: str) -> str:
     """The format that a file's name ends with; `otherwise` where there is no name yet."""
     return Path(path).suffix.lstrip(".").lower() or otherwise
 
 
-for resolver in (conf_digest, file_sha256, file_format):
+for resolver in (conf_digest, file_sha256, model_pin, file_format):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 for name, made in (
     ("evaluated_models", model_names.evaluated),
@@ -44,4 +53,4 @@ for name, made in (
     ("verified", model_names.verified),
 ):
     # OmegaConf takes a container from a resolver only as one of its own.
-    OmegaConf.register_new_resolver(name, lambda types, made=made: OmegaConf.create(made(types)), replace=True)
+    OmegaConf.register_new_resolver(name, lambda *lists, made=made: OmegaConf.create(made(*lists)), replace=True)

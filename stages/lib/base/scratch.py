@@ -7,20 +7,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stages.lib.base.byte_level import LLAMA3, put_in_front, tokenizer_of
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_jsonl, write_json
 from stages.lib.settings.model import Scratch
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
-# Llama-3's split pattern (its tokenizer.json, `pre_tokenizer`); llama.cpp calls it llama-bpe.
-SPLIT_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 def from_scratch(shape: Scratch, train: Path, folder: Path, seed: int) -> None:
@@ -72,14 +68,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
 
     Exactly `vocab_size` entries; raises UserError where the text is too small to learn that many.
     """
-    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = tokenizer_of(LLAMA3, {}, [])
     special = special_tokens()
     learnt = vocab_size - len(special)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -92,13 +81,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Tokenizer:
             f"{tokenizer.get_vocab_size() + len(special)} tokens; use more text or a smaller vocabulary"
         )
     tokenizer.add_special_tokens(special)
-    bos = _id_of(tokenizer, BOS)
-    tokenizer.post_processor = processors.Sequence(
-        [
-            processors.ByteLevel(trim_offsets=False),
-            processors.TemplateProcessing(single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B:1", special_tokens=[(BOS, bos)]),
-        ]
-    )
+    put_in_front(tokenizer, BOS)
     return tokenizer
 
 

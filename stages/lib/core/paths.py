@@ -27,6 +27,7 @@ REPORT = Path("report.html")
 MODEL_CARD = Path("models/CARD.md")
 COST = Path(".cost")  # untracked: what each stage last took on this machine
 F16 = "f16"  # the kind of GGUF that the others are quantised from
+LORA = "lora-f16"  # the adapter alone
 
 
 def checkout() -> Path:
@@ -35,7 +36,7 @@ def checkout() -> Path:
 
 
 def gguf(kind: str) -> Path:
-    """The GGUF of one kind: `f16`, a quant type such as `q4_K_M`, or `lora-f16`, the adapter alone."""
+    """The GGUF of one kind: F16, LORA, or a quant type such as `q4_K_M`."""
     return GGUF / f"llama3-chat-doctor-{kind}.gguf"
 
 

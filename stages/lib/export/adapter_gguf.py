@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from stages.lib.core.files import write_json, write_text
+from stages.lib.core.files import read_json, write_json, write_text
 from stages.lib.export import llamacpp
 from stages.lib.export.merging import PREFIX, ROWS, row_ids, scale_of, settings_of
 from stages.lib.model import weights
@@ -15,13 +15,15 @@ from stages.lib.model.weights import Stored
 
 
 def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metadata: dict[str, str]) -> None:
-    """Write an adapter's GGUF; an empty file, and a line in the log, where the method has none.
+    """Write an adapter's GGUF; an empty file, and a line in the log, where llama.cpp could not lay it over a base.
 
-    DoRA scales whole rows of the base and a full fine-tuning changes all of it: neither is a sum with a matrix of
-    low rank, which is all that llama.cpp adds to a base.
+    It adds matrices of low rank. DoRA scales whole rows of the base and a full fine-tuning changes all of it. Trained
+    token rows are of low rank too, but for one matrix that is both embedding and output matrix (tied embeddings)
+    llama.cpp has one pair of factors, and the two uses need it the other way round.
     """
-    if method not in ("lora", "rslora"):
-        logging.info("%s stays empty: what train.method=%s trains cannot be laid over a base", target, method)
+    trained = weights.stored_in(adapter)
+    if reason := _impossible(base, trained, method):
+        logging.info("%s stays empty: %s cannot be laid over a base", target, reason)
         write_text(target, "")
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -29,10 +31,20 @@ def convert_adapter(base: Path, adapter: Path, method: str, target: Path, metada
         plain.mkdir()
         settings = settings_of(adapter / "adapter_config.json")
         alpha = scale_of(settings) * settings["r"]  # llama.cpp scales by alpha / rank, of each matrix
-        lora = _as_lora(weights.stored_in(base), weights.stored_in(adapter), settings, alpha)
+        lora = _as_lora(weights.stored_in(base), trained, settings, alpha)
         weights.save(plain / "adapter_model.safetensors", lora)
         write_json(plain / "adapter_config.json", settings | {"lora_alpha": alpha})
         llamacpp.convert_adapter(base, plain, target, metadata)
+
+
+def _impossible(base: Path, trained: dict[str, Stored], method: str) -> str:
+    """What of an adapter llama.cpp cannot lay over a base; empty where it can lay all of it."""
+    if method not in ("lora", "rslora"):
+        return f"what train.method={method} trains"
+    tied = read_json(base / "config.json").get("tie_word_embeddings", False)
+    if tied and any(name.endswith(ROWS) for name in trained):
+        return "trained token rows of tied embeddings"
+    return ""
 
 
 def _as_lora(

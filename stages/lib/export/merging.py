@@ -86,7 +86,7 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
 
 def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], merged: Iterator[torch.Tensor], bar: tqdm) -> None:
     """Write the merged rows of a shard's weights, one after the other."""
-    with weights.writing(path, shapes) as file:
+    with weights.writing(path, shapes, torch.float16) as file:
         for rows in merged:
             file.write(rows.view(torch.uint8).numpy().data)
             bar.update(2 * rows.numel())

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from stages.lib.core.files import read_json
 from stages.lib.export.gguf_keys import PREFIX
-from stages.lib.model.weights import BASE
+from stages.lib.model.weights import BASE, DEQUANTISED_FROM
 from stages.lib.settings.data import Data
 from stages.lib.settings.model import Model
 from stages.lib.settings.template import Template
@@ -47,7 +47,9 @@ def metadata(settings: Settings, ancestors: Ancestors, llama_cpp: str) -> dict[s
         keys[f"{name}.licence"] = source["licence"]
     model = settings.model
     keys["base.name"] = model.name
-    keys["base.source"] = f"{model.hub.repo} {model.hub.revision}" if model.hub else "trained from scratch"
+    keys["base.source"] = model.source()
+    if quantised := read_json(ancestors.merged / "config.json").get(DEQUANTISED_FROM):
+        keys["base.dequantised_from"] = quantised
     if (ancestors.adapter / BASE).is_file():
         keys["base.sha256"] = read_json(ancestors.adapter / BASE)["sha256"]
     keys["config.sha256"] = config_sha256(settings)

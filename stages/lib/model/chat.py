@@ -17,7 +17,7 @@ Layout = list[list[int] | int]
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict]) -> list[int]:
-    """Token ids of a conversation up to where the assistant speaks next, one BOS at the start."""
+    """Token ids of a conversation up to where the assistant speaks next; BOS in front where the base puts it."""
     contents = contents_ids(tokenizer, [message["content"] for message in messages])
     layout = _layout(tokenizer, tokenizer.chat_template, _roles(messages), add_generation_prompt=True)
     return [token for part in layout for token in (contents[part] if isinstance(part, int) else part)]
@@ -40,27 +40,43 @@ def contents_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[l
     return tokenizer(stripped, **options, verbose=False)["input_ids"]
 
 
+def puts_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer puts BOS in front of a text, as Llama-3's does and SmolLM2's does not."""
+    return tokenizer.bos_token_id in tokenizer("a")["input_ids"]
+
+
+def end_of_answer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The special token that the template has behind an answer; raises UserError where there is none."""
+    roles = ("user", "assistant")
+    layout = _layout(tokenizer, tokenizer.chat_template, roles, add_generation_prompt=False)
+    at = layout.index(1) if 1 in layout else len(layout)
+    behind = layout[at + 1] if at + 1 < len(layout) else []
+    special = tokenizer.added_tokens_decoder
+    if isinstance(behind, int) or not behind or behind[0] not in special:
+        raise UserError("the chat template puts no special token behind an answer: a model could not learn to end it")
+    return str(special[behind[0]])
+
+
 def training_examples(
-    tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict]], eos_token: str
+    tokenizer: PreTrainedTokenizerBase, conversations: list[list[dict]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Token ids and labels (int32, equal in length) of each conversation.
 
-    Labels are the ids of each assistant content and of the end token behind it, IGNORED elsewhere: the
-    spans come from the tokens' positions, never from a search in the text. Raises UserError where the
-    template puts another token than `eos_token` behind an answer, or where nothing is left to learn.
+    Labels are the ids of each assistant content and of the EOS behind it, IGNORED elsewhere: the spans come
+    from the tokens' positions, never from a search in the text. Raises UserError where the template puts
+    another token than EOS behind an answer, or where nothing is left to learn.
     """
-    end = cast(int, tokenizer.convert_tokens_to_ids(eos_token))
     contents = iter(contents_ids(tokenizer, [m["content"] for messages in conversations for m in messages]))
     examples = []
     for messages in conversations:
         said = [next(contents) for _ in messages]
         layout = _layout(tokenizer, tokenizer.chat_template, _roles(messages), add_generation_prompt=False)
-        examples.append(_example(layout, messages, said, end, eos_token))
+        examples.append(_example(layout, messages, said, tokenizer))
     return examples
 
 
 def _example(
-    layout: Layout, messages: list[dict], said: list[list[int]], end: int, eos_token: str
+    layout: Layout, messages: list[dict], said: list[list[int]], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[np.ndarray, np.ndarray]:
     input_ids, labels, answered = [], [], False
     for part in layout:
@@ -69,11 +85,12 @@ def _example(
         input_ids += ids
         labels += ids if trained else [IGNORED] * len(ids)
         if answered:
-            if ids[:1] != [end]:
+            if ids[:1] != [tokenizer.eos_token_id]:
                 raise UserError(
-                    f"template.eos_token is {eos_token!r}, but the chat template puts another token behind an answer"
+                    f"the chat template puts another token than EOS, {tokenizer.eos_token!r}, behind an answer; "
+                    "install a template with `dvc repro base`"
                 )
-            labels[len(labels) - len(ids)] = end
+            labels[len(labels) - len(ids)] = ids[0]
         answered = trained
     if not any(label != IGNORED for label in labels):
         raise UserError(f"a conversation of {len(messages)} messages has no assistant text to learn from")

@@ -13,15 +13,24 @@ from transformers import (
 )
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+TRAINED_TOKENS = "trained_tokens.json"  # in a base: markers that its vocabulary lacked, whose rows are to be trained
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, with its chat template."""
     _require(folder)
     return AutoTokenizer.from_pretrained(folder)
+
+
+def trained_token_ids(base: Path) -> list[int]:
+    """Ids of the tokens whose rows an adapter is to train."""
+    tokenizer = load_tokenizer(base)
+    return [tokenizer.get_vocab()[token] for token in read_json(base / TRAINED_TOKENS)]
 
 
 def load_model(

@@ -22,6 +22,7 @@ from stages.lib.core.files import read_json, sha256
 TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 BASE = "base.json"  # in a trained folder: the digest of the base that it belongs to
 INDEX = "model.safetensors.index.json"
+DEQUANTISED_FROM = "dequantised_from"  # in config.json: the quant type of the GGUF that the weights come from
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 FIX = "fetch the folder again (`dvc pull`, or `dvc repro` of the stage that makes it)"
 
@@ -110,13 +111,14 @@ def read(stored: Stored, first: int = 0, last: int | None = None) -> torch.Tenso
 
 
 @contextmanager
-def writing(path: Path, shapes: dict[str, tuple[int, ...]]) -> Iterator[BinaryIO]:
-    """A float16 safetensors file; its tensors' rows are then written one after the other, in the order of `shapes`."""
+def writing(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> Iterator[BinaryIO]:
+    """A safetensors file of one 16-bit type; its tensors' rows are then written one after the other, as in `shapes`."""
+    (kind,) = (name for name, one in TYPES.items() if one == dtype)
     listed: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, shape in shapes.items():
         end = at + 2 * prod(shape)
-        listed[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, end]}
+        listed[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
         at = end
     text = json.dumps(listed, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

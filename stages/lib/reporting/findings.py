@@ -11,6 +11,7 @@ from stages.lib.reporting.results import Results, RunSettings
 from stages.lib.reporting.tables import Table
 from stages.lib.settings.model_names import BASE, TUNED
 
+SMALL = 1e9  # weights: below, nobody expects sound answers
 TEST_SETS = {"medqa_test": "MedQA test questions", "test": "test dialogues"}
 Comparison = dict[str, dict]  # by measure: difference, low, high, p, verdict
 
@@ -20,6 +21,7 @@ class Findings(NamedTuple):
 
     run: dict[str, str]  # what was run
     synthetic: bool
+    base: str  # the line that says what was tuned
     clean: bool  # no test record was seen in training
     contamination: str  # the line that says so
     sentences: list[str]
@@ -37,6 +39,7 @@ def find(settings: RunSettings, results: Results, comparisons: dict[str, Compari
     return Findings(
         run=run_lines(settings, results) | measured_lines(scores),
         synthetic=settings.data.synthetic,
+        base=base_line(settings.model.name, results.base),
         clean=clean,
         contamination=contamination,
         sentences=[sentence(one, other, comparisons[pair(one, other)]) for one, other in told],
@@ -58,16 +61,25 @@ def find(settings: RunSettings, results: Results, comparisons: dict[str, Compari
     )
 
 
+def base_line(name: str, about: dict) -> str:
+    """How large the base is, what it is good for, and whether it was quantised before it came here."""
+    weights = about["parameters"]
+    size = f"{weights / 1e9:.1f} billion" if weights >= 1e9 else f"{weights / 1e6:.1f} million"
+    small = ": a small general model, research material" if weights < SMALL else ""
+    quantised = about["dequantised_from"]
+    held = f" They were quantised to {quantised} before they came here." if quantised else ""
+    return f"The base, {name}, has {size} weights{small}.{held}"
+
+
 def run_lines(settings: RunSettings, results: Results) -> dict[str, str]:
     """Settings and size of the run; no date and no machine, so that the same run reads the same."""
-    model, train, training = settings.model, settings.train, results.training
-    source = f"{model.hub.repo} @ {model.hub.revision}" if model.hub else "trained from scratch"
+    train, training = settings.train, results.training
     rank = "" if train.method == "full" else f", r={train.lora.r}"
     held = "" if train.quantization == "none" else f" on a base held in {train.quantization}"
     tokens = results.tokens["train"]
     return {
         "data": settings.data.name,
-        "model": f"{model.name} ({source})",
+        "base": f"{settings.model.name} ({settings.model.source()})",
         "template": settings.template,
         "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epochs, "
         f"learning rate {train.learning_rate:g}",

@@ -9,7 +9,7 @@ def results_markdown(findings: Findings) -> str:
     """The text of results.md."""
     warning = [f"**{SYNTHETIC}**", ""] if findings.synthetic else []
     contamination = findings.contamination if findings.clean else f"**{findings.contamination}**"
-    lines = ["# Results", "", *warning, contamination, ""]
+    lines = ["# Results", "", *warning, findings.base, "", contamination, ""]
     lines += [f"- {key}: {value}" for key, value in findings.run.items()]
     lines += ["", *findings.sentences]
     for name, table in findings.tables.items():

@@ -54,7 +54,7 @@ NOTES = {
         "How far the next-token predictions on test dialogues are from the merged model's (f16) or f16's (the "
         "others): Kullback-Leibler divergence in nats, its mean and 99th percentile; positions with the same most "
         "likely token (top-1 agreement); the perplexity over that model's (± standard error). "
-        "Fallbacks: matrices whose rows do not divide by 256, which the quantizer gives a type of smaller blocks."
+        "Fallbacks: matrices whose rows do not divide by 256, and the type of smaller blocks that they got instead."
     ),
     "claims": published.NOTE,
 }

@@ -33,6 +33,7 @@ class Results(NamedTuple):
     predictions: dict[str, list[dict]]
     verifications: dict[str, dict]  # of the GGUFs
     data: dict  # metrics/data.json
+    base: dict  # metrics/base.json
     tokens: dict  # metrics/tokenize.json
     training: dict  # metrics/train.json
 
@@ -44,6 +45,7 @@ def read_results(metrics: Path, models: list[str], ggufs: list[str]) -> Results:
         predictions={name: [row for _, row in read_jsonl(paths.predictions(metrics, name))] for name in models},
         verifications={name: read_json(paths.verification(metrics, name)) for name in ggufs},
         data=read_json(metrics / "data.json"),
+        base=read_json(metrics / "base.json"),
         tokens=read_json(metrics / "tokenize.json"),
         training=read_json(metrics / "train.json"),
     )

@@ -1,5 +1,6 @@
 """The report's tables as text cells: the same ones stand in results.md and in report.html."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -117,7 +118,7 @@ def verification_table(verifications: dict[str, dict]) -> Table:
             f"{v['top1_agreement']:.2%}",
             f"{v['perplexity_ratio']:.4f} ± {v['perplexity_ratio_stderr']:.4f}",
             " ".join(f"{count} {name}" for name, count in v["types"].items()),
-            str(v["fallbacks"]),
+            _fallbacks(v["fallbacks"]),
         )
         for name, v in verifications.items()
     ]
@@ -129,6 +130,15 @@ def gates_table(gates: list[Gate]) -> Table:
     """Each gate, its verdict and what was observed."""
     rows = [(gate.gate, "PASS" if gate.passes else "FAIL", gate.observed) for gate in gates]
     return Table(("gate", "result", "observed"), rows)
+
+
+def _fallbacks(by_type: dict[str, list[str]]) -> str:
+    """How many matrices have each other type, and where they stand in a layer."""
+    return "; ".join(f"{len(names)} {kind} ({_kinds(names)})" for kind, names in by_type.items()) or "none"
+
+
+def _kinds(names: list[str]) -> str:
+    return ", ".join(sorted({re.sub(r"blk\.\d+\.|\.weight", "", name) for name in names}))
 
 
 def _part(figures: dict, key: str) -> str:

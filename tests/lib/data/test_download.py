@@ -21,7 +21,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.files import copy_verified
 from stages.lib.data.sources import download
 from stages.lib.data.sources.download import discard, from_http, from_hub
-from support.hub import COMMIT, serving
+from support.hub import COMMIT, serving, take_for_the_hub
 from support.settings import ROOT
 
 CONTENT = random.Random(5).randbytes(3_000_000)
@@ -32,7 +32,6 @@ REPO, FILE = "house/dialogues", "data/dialogues.json"
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(download, "PAUSE", 0.01)
-    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
 
 
 @pytest.fixture
@@ -46,16 +45,7 @@ def server():
 @pytest.fixture
 def hub(server, tmp_path, monkeypatch):
     """The server as the hub, with an empty cache and no token."""
-    monkeypatch.setattr(constants, "ENDPOINT", server.address)
-    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in ("constants", "file_download"):
-        name = "HUGGINGFACE_CO_URL_TEMPLATE"
-        monkeypatch.setattr(f"huggingface_hub.{module}.{name}", template, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
+    take_for_the_hub(server.address, tmp_path, monkeypatch)
     yield server
     huggingface_hub.utils.close_session()
 

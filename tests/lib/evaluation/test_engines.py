@@ -71,11 +71,12 @@ def test_a_text_is_read_as_if_it_were_alone(merged, tuned, exported):
     texts = ["A. rest", "B. a long course of antibiotics", "C", "This is most likely gout."]
     answers = [[chat.content_ids(tokenizer, text) for text in texts[: 1 + i % 4]] for i in range(len(asked))]
     for model in (tuned, exported):
-        together = model.answer_logprobs(asked, answers)
-        for ids, some, scored in zip(asked, answers, together, strict=True):
-            for answer, found in zip(some, scored, strict=True):
-                ((alone,),) = model.answer_logprobs([ids], [[answer]])
+        together = model.ask(asked, answers, 0, set())
+        for ids, some, reply in zip(asked, answers, together, strict=True):
+            for answer, found in zip(some, reply.logprobs, strict=True):
+                ((alone,), said) = model.ask([ids], [[answer]], 0, set())[0]
                 np.testing.assert_allclose(alone, found, atol=1e-3)
+                assert said == []
         stop = set(greedy(model, asked, 9)[0][4:5])  # some end early, the others go on
         alone = [greedy(model, [ids], 12, stop)[0] for ids in asked]
         assert greedy(model, asked, 12, stop) == alone and len(set(map(len, alone))) > 1
@@ -86,7 +87,7 @@ def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
     tokenizer = load_tokenizer(merged)
     ids = prompts(tokenizer, 1)[0]
     answers = [chat.content_ids(tokenizer, text) for text in ("This is most likely gout.", "x", "B. rest and fluids")]
-    for answer, scored in zip(answers, tuned.answer_logprobs([ids], [answers])[0], strict=True):
+    for answer, scored in zip(answers, tuned.ask([ids], [answers], 0, set())[0].logprobs, strict=True):
         with torch.no_grad():
             logits = tuned.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1].double()
         expected = logits.log_softmax(-1)[range(len(answer)), answer]
@@ -96,6 +97,26 @@ def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
 def test_greedy_answers_end_by_themselves(merged, base, exported):
     answers = greedy(exported, prompts(load_tokenizer(merged)), 250, stop_ids_of(base))
     assert all(0 < len(answer) < 250 for answer in answers)
+
+
+def test_a_greedy_answer_goes_on_where_it_leaves_the_given_one_that_it_follows(merged, tuned, exported):
+    """Given answers that it says wholly, in part and not at all, it is the answer that it gives without them."""
+    asked = prompts(load_tokenizer(merged), 4)
+    free = greedy(tuned, asked, 24)
+    answers = [
+        [[5, 6], free[0]],  # all of it
+        [[*free[1][:3], 5, 6], [7]],  # three tokens of it
+        [[7, 8], [9]],  # nothing of it
+        [[*free[3][:1], 5], [*free[3][1:2], 5]],
+    ]
+    stop = {free[1][5]}
+    for model in (tuned, exported):
+        replies = model.ask(asked, answers, 24, set())
+        assert [reply.greedy for reply in replies] == free
+        assert [[len(scored) for scored in reply.logprobs] for reply in replies] == [
+            [len(answer) for answer in own] for own in answers
+        ]
+        assert [reply.greedy for reply in model.ask(asked, answers, 7, stop)] == greedy(tuned, asked, 7, stop)
 
 
 def test_generation_ends_before_a_stop_token(merged, tuned, exported):

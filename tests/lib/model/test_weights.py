@@ -30,7 +30,7 @@ def test_what_cannot_be_written_is_an_os_error(tmp_path):
 
 def test_what_is_written_by_rows_safetensors_reads(tmp_path):
     path, whole = tmp_path / "model.safetensors", {"a": torch.randn(7, 5).half(), "b": torch.randn(3).half()}
-    with weights.writing(path, {name: tuple(weight.shape) for name, weight in whole.items()}) as file:
+    with weights.writing(path, {name: tuple(weight.shape) for name, weight in whole.items()}, torch.float16) as file:
         for weight in whole.values():
             for row in weight:
                 file.write(row.numpy().tobytes())

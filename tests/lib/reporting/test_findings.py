@@ -9,7 +9,7 @@ from stages.lib.core.files import read_json, read_yaml
 from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.reporting import charts, formatting, tables
 from stages.lib.reporting.costs import stage_names
-from stages.lib.reporting.findings import Findings, find, sentence
+from stages.lib.reporting.findings import Findings, base_line, find, sentence
 from stages.lib.reporting.gates import Gate
 from stages.lib.reporting.markdown import results_markdown, table_lines
 from stages.lib.reporting.published import NOT_HERE
@@ -43,6 +43,7 @@ def said(comparisons: dict | None = None, overlap: int = 0, **changes) -> Findin
         predictions={},
         verifications={kind: verification(kind) for kind in chosen.export.verified},
         data=data_counts(overlap),
+        base=read_json(ROOT / "metrics/base.json"),
         tokens=read_json(ROOT / "metrics/tokenize.json"),
         training=read_json(ROOT / "metrics/train.json"),
     )
@@ -128,6 +129,20 @@ def test_the_recipes_claims_stand_beside_figures_of_the_8b_model_on_real_data_on
     assert ours["perplexity", "tuned"] == perplexity and re.fullmatch(r"[\d.]+ \([\d.]+–[\d.]+\)", perplexity)
     assert ours["size", "q4_K_M"] == "0.00 GiB" and NOT_HERE not in ours.values()
     assert "Synthetic" not in results_markdown(found)
+
+
+def test_the_base_is_named_as_what_it_is():
+    about = {"parameters": 134_515_008, "dequantised_from": "Q4_1"}
+    small = "The base, smollm2-135m, has 134.5 million weights: a small general model, research material. "
+    assert base_line("smollm2-135m", about) == small + "They were quantised to Q4_1 before they came here."
+    about = {"parameters": 8_030_261_248, "dequantised_from": None}
+    assert base_line("llama3-8b-instruct", about) == "The base, llama3-8b-instruct, has 8.0 billion weights."
+    assert said().base in results_markdown(said())
+
+
+def test_fallbacks_say_to_which_type_and_where():
+    verified = {name: verification(name) for name in ("f16", "q4_K_M")}
+    assert [row[-1] for row in tables.verification_table(verified).rows] == ["none", "2 Q5_0 (attn_q)"]
 
 
 def test_a_bar_in_a_cell_stays_in_its_cell():

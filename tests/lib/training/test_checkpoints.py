@@ -61,14 +61,14 @@ def key(tmp_path, monkeypatch):
     shutil.copytree(checkpoints.LIB, tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(checkpoints, "LIB", tmp_path / "lib")
 
-    def of(train=train_settings(), trained_tokens=("<|im_end|>",), seed=1) -> str:  # noqa: B008 (never changed)
-        return checkpoints.key_of(train, list(trained_tokens), seed, [tmp_path / "tokenized"])
+    def of(train=train_settings(), seed=1) -> str:  # noqa: B008 (never changed)
+        return checkpoints.key_of(train, seed, [tmp_path / "tokenized"])
 
     return of
 
 
 def test_whatever_decides_the_weights_is_in_the_key(key, tmp_path):
-    keys = [key(), key(trained_tokens=()), key(seed=2), key(train_settings(learning_rate=0.5))]
+    keys = [key(), key(seed=2), key(train_settings(learning_rate=0.5))]
     keys.append(key(replace(train_settings(), lora=Lora(8, 16, 0.5, "all-linear"))))
     for path in (tmp_path / "tokenized/train/data.arrow", *(tmp_path / "lib" / name for name in checkpoints.CODE)):
         with path.open("ab") as file:

@@ -6,16 +6,16 @@ from datasets import load_from_disk
 from peft import get_peft_model
 from transformers import set_seed
 
-from stages.lib.model.loading import load_model, load_tokenizer
+from stages.lib.model.loading import load_model, trained_token_ids
 from stages.lib.training import adapters
 from stages.lib.training.trainer import collate
-from support.settings import CHATML, train_settings
+from support.settings import train_settings
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
 def test_the_training_call_gives_transformers_own_loss_and_gradients(method, base, tokenized):
     """The whole model, below PEFT with trained token rows: packed sequences in, the same loss and gradients out."""
-    ids = load_tokenizer(base).convert_tokens_to_ids(CHATML.trained_tokens)
+    ids = trained_token_ids(base)
     train = train_settings(method=method)
     sequences = load_from_disk(tokenized / "train").with_format("numpy")
     batch = collate([sequences[0], sequences[1]])

@@ -15,17 +15,20 @@ TELLING = 3  # the first symptoms of a condition, enough to tell it from those o
 ADULT = 13  # years; a parent writes for anybody younger
 
 TEXTS = ("name", "specialty", "sex", "onset", "test", "treatment", "advice")
-LISTS = {"age": 2, "symptoms": TELLING + 2, "red_flags": 2}  # the fewest entries of each
+LISTS = {"age": 2, "symptoms": TELLING + 2, "complaints": 2, "red_flags": 2}  # the fewest entries of each
+COMMON = 2  # how many times as often a common condition is drawn
+PLAIN = 0.6  # share of dialogues in everyday words
 
 
 def dialogues(tables: Path, count: int, seed: int) -> list[dict]:
-    """Make `count` patient-and-doctor exchanges in ChatDoctor's format, each condition about equally often.
+    """Make `count` patient-and-doctor exchanges in ChatDoctor's format, common conditions COMMON times as often.
 
     No two have the same input. Raises UserError where a table is missing or malformed, or too small for `count`.
     """
     conditions, phrases = read_tables(tables)
     rng = random.Random(f"dialogues {seed}")
-    return distinct(lambda condition: dialogue(condition, phrases, rng), conditions, count, rng, "input")
+    drawn = [condition for condition in conditions for _ in range(COMMON if condition["common"] else 1)]
+    return distinct(lambda condition: dialogue(condition, phrases, rng), drawn, count, rng, "input")
 
 
 def questions(tables: Path, count: int, seed: int) -> list[dict]:
@@ -54,6 +57,8 @@ def check(condition: dict, where: str) -> None:
     for column in TEXTS:
         if not isinstance(condition.get(column), str):
             raise UserError(f"{where}: {column}: expected a text, got {condition.get(column)!r}")
+    if not isinstance(condition.get("common"), bool):
+        raise UserError(f"{where}: common: expected true or false, got {condition.get('common')!r}")
     for column, fewest in LISTS.items():
         if not isinstance(condition.get(column), list) or len(condition[column]) < fewest:
             raise UserError(f"{where}: {column}: expected {fewest} entries or more, got {condition.get(column)!r}")
@@ -79,25 +84,53 @@ def dialogue(condition: dict, phrases: dict, rng: random.Random) -> dict:
     """Compose one exchange: a patient, or a parent, describes the complaint and a doctor answers."""
     wording = phrases["dialogue"]
     patient = draw_patient(condition, phrases, rng)
-    symptoms = draw_symptoms(condition, rng.choice((2, 3)), rng)
+    plain = rng.random() < PLAIN
+    if plain:
+        text, orders = plain_question(condition, patient, phrases, rng), wording["plain_orders"]
+        symptoms = condition["symptoms"][:TELLING]
+    else:
+        symptoms = draw_symptoms(condition, rng.choice((2, 3)), rng)
+        text, orders = described_question(symptoms, patient, wording, rng), wording["orders"]
+    return {
+        "instruction": INSTRUCTION,
+        "input": tidy(text),
+        "output": doctor_answer(condition, symptoms, rng.choice(orders), wording["parts"], rng),
+        "source": SOURCE,
+    }
+
+
+def described_question(symptoms: list[str], patient: dict, wording: dict, rng: random.Random) -> str:
+    """Word symptoms as a patient who writes to a doctor does."""
     template = rng.choice(wording["adult" if patient["age"] >= ADULT else "child"])
-    text = template.format(
+    return template.format(
         **patient,
         symptoms=listed(symptoms),
         greeting=rng.choice(wording["greetings"]),
         context=rng.choice(wording["contexts"]),
         request=rng.choice(wording["requests"]),
     )
-    return {
-        "instruction": INSTRUCTION,
-        "input": tidy(text),
-        "output": doctor_answer(condition, symptoms, wording, rng),
-        "source": SOURCE,
-    }
 
 
-def doctor_answer(condition: dict, symptoms: list[str], wording: dict, rng: random.Random) -> str:
-    """Word the diagnosis, test, treatment and a last remark, in one of the orders of `phrases.yaml`."""
+def plain_question(condition: dict, patient: dict, phrases: dict, rng: random.Random) -> str:
+    """Word one or two complaints of a condition as a lay person does."""
+    wording = phrases["dialogue"]
+    pronouns = phrases["pronouns"][patient["sex"]]
+    complaint, another = (one.format(**pronouns) for one in rng.sample(condition["complaints"], 2))
+    duration = patient["duration"]
+    template = rng.choice(wording["plain_adult" if patient["age"] >= ADULT else "plain_child"])
+    return template.format(
+        **patient,
+        complaint=complaint,
+        another=another,
+        greeting=rng.choice(wording["greetings"]),
+        since=rng.choice(wording["sinces"]).format(duration=duration, Duration=duration[0].upper() + duration[1:]),
+        plain_context=rng.choice(wording["plain_contexts"]),
+        plain_request=rng.choice(wording["plain_requests"]),
+    )
+
+
+def doctor_answer(condition: dict, symptoms: list[str], order: list[str], parts: dict, rng: random.Random) -> str:
+    """Word the diagnosis, test, treatment and a last remark, in an order of `phrases.yaml`."""
     facts = {
         "condition": condition["name"],
         "symptom": rng.choice(symptoms),
@@ -106,8 +139,7 @@ def doctor_answer(condition: dict, symptoms: list[str], wording: dict, rng: rand
         "advice": condition["advice"],
         "red_flag": rng.choice(condition["red_flags"]),
     }
-    order = rng.choice(wording["orders"])
-    return " ".join(rng.choice(wording["parts"][part]).format(**facts) for part in order)
+    return " ".join(rng.choice(parts[part]).format(**facts) for part in order)
 
 
 def question(condition: dict, kind: str, conditions: list[dict], phrases: dict, rng: random.Random) -> dict:
@@ -119,6 +151,7 @@ def question(condition: dict, kind: str, conditions: list[dict], phrases: dict, 
     stem = rng.choice(wording["stems"]).format(
         **patient,
         symptoms=listed(symptoms),
+        complaint=rng.choice(condition["complaints"]).format(**phrases["pronouns"][patient["sex"]]),
         condition=condition["name"],
     )
     others = [other for other in conditions if could_be_wrong_option(other, condition, patient["sex"])]

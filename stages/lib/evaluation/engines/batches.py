@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from stages.lib.core.errors import UserError
 from stages.lib.evaluation.engines.language_model import LanguageModel
+from stages.lib.evaluation.engines.reply import Reply
 
 
 def batches(rows: list[int], tokens: list[int], most_rows: int, most_tokens: int) -> list[list[int]]:
@@ -30,49 +31,59 @@ def batches(rows: list[int], tokens: list[int], most_rows: int, most_tokens: int
     return made
 
 
-def answer_logprobs(
-    model: LanguageModel, prompts: list[list[int]], answers: list[list[list[int]]], what: str
-) -> list[list[np.ndarray]]:
-    """Log-probabilities (nats) of the tokens of each answer after its prompt, in the given order.
+def ask(
+    model: LanguageModel,
+    prompts: list[list[int]],
+    answers: list[list[list[int]]],
+    max_new_tokens: int,
+    stop_ids: set[int],
+    what: str,
+) -> list[Reply]:
+    """The reply to each prompt, in the given order: its answers' log-probabilities, and the greedy answer.
 
-    Raises UserError where one is NaN or infinite.
+    The greedy answer ends before a stop token, or at `max_new_tokens`. Raises UserError where a log-probability is NaN
+    or infinite.
     """
-    sizes = [len(ids) + sum(map(len, own)) for ids, own in zip(prompts, answers, strict=True)]
-    scored: list[list[np.ndarray]] = [[] for _ in prompts]
+    sizes = [len(ids) + sum(map(len, own)) + max_new_tokens for ids, own in zip(prompts, answers, strict=True)]
+    rows = [max(1, len(own)) for own in answers]
+    replies: list[Reply] = [Reply([], []) for _ in prompts]
     begin = time.perf_counter()
     with tqdm(total=len(prompts), desc=what) as bar:
-        for batch in batches([len(own) for own in answers], sizes, model.rows, model.tokens):
-            logprobs = model.answer_logprobs([prompts[i] for i in batch], [answers[i] for i in batch])
-            for i, arrays in zip(batch, logprobs, strict=True):
-                scored[i] = arrays
+        for batch in batches(rows, sizes, model.rows, model.tokens):
+            given = [answers[i] for i in batch]
+            replied = model.ask([prompts[i] for i in batch], given, max_new_tokens, stop_ids)
+            for i, reply in zip(batch, replied, strict=True):
+                replies[i] = reply
             bar.update(len(batch))
-    _log_rates(what, len(prompts), sum(sizes), "tokens read", begin)
-    broken = sum(not all(np.isfinite(array).all() for array in arrays) for arrays in scored)
+    read = sum(sizes) - max_new_tokens * len(prompts)
+    _log_rates(what, len(prompts), read, sum(len(reply.greedy) for reply in replies), begin)
+    broken = sum(not all(np.isfinite(array).all() for array in reply.logprobs) for reply in replies)
     if broken:
         raise UserError(
             f"{model.path}: {what}: the log-probabilities of {broken} of {len(prompts)} texts are NaN or infinite, "
             "expected finite ones; build the model anew with `dvc repro`"
         )
-    return scored
+    return replies
+
+
+def answer_logprobs(
+    model: LanguageModel, prompts: list[list[int]], answers: list[list[list[int]]], what: str
+) -> list[list[np.ndarray]]:
+    """Log-probabilities (nats) of the tokens of each answer after its prompt, in the given order; raises as `ask`."""
+    return [reply.logprobs for reply in ask(model, prompts, answers, 0, set(), what)]
 
 
 def greedy(
     model: LanguageModel, prompts: list[list[int]], max_new_tokens: int, stop_ids: set[int], what: str
 ) -> list[list[int]]:
     """Ids of the greedy answer to each prompt, in the given order, without the stop token that ended it."""
-    sizes = [len(ids) + max_new_tokens for ids in prompts]
-    answers: list[list[int]] = [[] for _ in prompts]
-    begin = time.perf_counter()
-    with tqdm(total=len(prompts), desc=what) as bar:
-        for batch in batches([1] * len(prompts), sizes, model.rows, model.tokens):
-            for number, token in model.generate([prompts[i] for i in batch], max_new_tokens, stop_ids):
-                answers[batch[number]].append(token)
-            bar.update(len(batch))
-    _log_rates(what, len(prompts), sum(map(len, answers)), "tokens generated", begin)
-    return answers
+    replies = ask(model, prompts, [[] for _ in prompts], max_new_tokens, stop_ids, what)
+    return [reply.greedy for reply in replies]
 
 
-def _log_rates(what: str, texts: int, tokens: int, kind: str, begin: float) -> None:
+def _log_rates(what: str, texts: int, read: int, generated: int, begin: float) -> None:
     seconds = time.perf_counter() - begin
-    rates = f"{texts / seconds:.1f} texts/s, {tokens / seconds:.0f} {kind}/s"
-    logging.info("%s: %d texts in %.1f s, %s", what, texts, seconds, rates)
+    rates = f"{texts / seconds:.1f} texts/s, {(read + generated) / seconds:.0f} tokens/s"
+    logging.info(
+        "%s: %d texts in %.1f s, %d tokens read, %d generated, %s", what, texts, seconds, read, generated, rates
+    )

@@ -1,5 +1,7 @@
 """A GGUF as evaluation and chat see it: token ids in, log-probabilities and ids out, by llama.cpp's library."""
 
+import ctypes
+import itertools
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -11,6 +13,7 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.evaluation.engines.logits import batch_tokens, log_softmax
+from stages.lib.evaluation.engines.reply import Known, Reply, follow
 from stages.lib.export import llamacpp
 
 
@@ -20,6 +23,14 @@ class Part(NamedTuple):
     ids: list[int]
     position: int  # of the first one
     sequence: int  # its number in llama.cpp's memory of keys and values
+
+
+class Place(NamedTuple):
+    """Where a sequence goes on: its number, the position after what was read, and the token that comes there."""
+
+    sequence: int
+    position: int
+    token: int
 
 
 @cache
@@ -36,10 +47,12 @@ def binding() -> Any:
 class GgufModel:
     """A loaded GGUF. Same methods as `TransformersModel`; owns C memory."""
 
-    def __init__(self, path: Path, context: int, threads: int | None = None, rows: int = 1) -> None:
+    def __init__(
+        self, path: Path, context: int, threads: int | None = None, rows: int = 1, adapter: Path | None = None
+    ) -> None:
         """Load a GGUF with a window of `context` tokens, or of `batch_tokens` where `rows` > 1 sequences share it.
 
-        Raises UserError where it is missing or unreadable.
+        `adapter` is the GGUF of one, laid over it. Raises UserError where a file is missing or unreadable.
         """
         self.path = path
         self.context = context
@@ -63,6 +76,8 @@ class GgufModel:
         params.n_threads = params.n_threads_batch = threads or os.cpu_count()
         self.context_pointer = self.c.llama_init_from_model(self.model, params)
         self.batch = self.c.llama_batch_init(self.tokens, 0, 1)
+        if adapter:
+            self._lay_over(adapter)
 
     def close(self) -> None:
         """Give the C memory back."""
@@ -70,33 +85,31 @@ class GgufModel:
         self.c.llama_free(self.context_pointer)
         self.c.llama_model_free(self.model)
 
-    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
-        """Natural log-probability of every token of each answer after its prompt; float64, one array an answer.
+    def ask(
+        self, prompts: list[list[int]], answers: list[list[list[int]]], max_new_tokens: int, stop_ids: set[int]
+    ) -> list[Reply]:
+        """Natural log-probability of every token of each answer after its prompt, and the greedy answer.
 
-        The prompts are one batch, each is read once; its answers share what was read.
+        The prompts are one batch, each is read once; its answers share what was read. A greedy answer goes on where it
+        leaves the given one that it follows.
         """
-        firsts = [0, *np.cumsum([len(own) for own in answers]).tolist()]  # sequence number of each first answer
+        counts = [max(1, len(own)) for own in answers]
+        firsts = [0, *np.cumsum(counts).tolist()]  # sequence number of each prompt's first answer
         ends = self._prefill([Part(ids, 0, first) for ids, first in zip(prompts, firsts, strict=False)])
-        after_prompt = [log_softmax(self._logits(end)) for end in ends]
-
-        parts = []
-        for ids, own, first in zip(prompts, answers, firsts, strict=False):
-            for sequence, answer in enumerate(own, start=first):
-                if sequence != first:
-                    self.c.llama_memory_seq_cp(self._memory(), first, sequence, -1, -1)
-                parts.append(Part(answer[:-1], len(ids), sequence))
-        self._decode(parts, every=True)
-
-        scored = []
-        at = 0
-        for own, first_logprobs in zip(answers, after_prompt, strict=True):
-            arrays = []
-            for first_token, *rest in own:
-                logprobs = [log_softmax(self._logits(at + k))[token] for k, token in enumerate(rest)]
-                arrays.append(np.array([first_logprobs[first_token], *logprobs]))
-                at += len(rest)
-            scored.append(arrays)
-        return scored
+        begun = [int(self._logits(end).argmax()) for end in ends]
+        logprobs: list[list[np.ndarray]] = [[] for _ in prompts]
+        places = [Place(first, len(ids), token) for first, ids, token in zip(firsts, prompts, begun, strict=False)]
+        said: list[list[int]] = [[] for _ in prompts]
+        if any(answers):
+            after_prompt = [log_softmax(self._logits(end)) for end in ends]
+            logprobs, likeliest = self._score(places, answers, after_prompt)
+            known = [follow(*one, stop_ids) for one in zip(begun, answers, likeliest, strict=True)]
+            said = [one.ids[:max_new_tokens] for one in known]
+            places = [self._keep(place, len(own), one) for place, own, one in zip(places, answers, known, strict=True)]
+        left = [max_new_tokens - len(ids) for ids in said]
+        for number, token in self._extend(places, left, stop_ids):
+            said[number].append(token)
+        return [Reply(*reply) for reply in zip(logprobs, said, strict=True)]
 
     def logits(self, ids: list[int]) -> np.ndarray:
         """Logits after each of the tokens, float32, shape (tokens, vocabulary)."""
@@ -110,16 +123,11 @@ class GgufModel:
         Each ends before a stop token; the others go on without it.
         """
         ends = self._prefill([Part(ids, 0, number) for number, ids in enumerate(prompts)])
-        logits_of = dict(enumerate(ends))  # number of a prompt -> where in the last batch its logits are
-        for new in range(max_new_tokens):
-            chosen = {number: int(self._logits(at).argmax()) for number, at in logits_of.items()}
-            going = {number: token for number, token in chosen.items() if token not in stop_ids}
-            yield from going.items()
-            if not going:
-                return
-            parts = [Part([token], len(prompts[number]) + new, number) for number, token in going.items()]
-            self._decode(parts, every=False)
-            logits_of = {number: at for at, number in enumerate(going)}
+        begun = [int(self._logits(end).argmax()) for end in ends]
+        places = [
+            Place(number, len(ids), token) for number, (ids, token) in enumerate(zip(prompts, begun, strict=True))
+        ]
+        yield from self._extend(places, [max_new_tokens] * len(prompts), stop_ids)
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Token ids of a text without BOS; `special` decides whether it may spell control tokens."""
@@ -132,6 +140,70 @@ class GgufModel:
         """The text of every token, as the GGUF has it."""
         get_text = self.c.llama_vocab_get_text
         return [get_text(self.vocab, i).decode(errors="replace") for i in range(self.vocab_size)]
+
+    def _lay_over(self, adapter: Path) -> None:
+        """Add an adapter at its own scale; the model owns it."""
+        loaded = self.c.llama_adapter_lora_init(self.model, str(adapter).encode())
+        if not loaded:
+            raise UserError(
+                f"{adapter}: llama.cpp cannot lay it over {self.path}; build it anew with `dvc repro convert`"
+            )
+        one = (self.c.llama_adapter_lora_p_ctypes * 1)(loaded)
+        if self.c.llama_set_adapters_lora(self.context_pointer, one, 1, (ctypes.c_float * 1)(1.0)):
+            raise UserError(f"{adapter}: llama.cpp did not take it as an adapter of {self.path}")
+
+    def _score(
+        self, places: list[Place], answers: list[list[list[int]]], after_prompt: list[np.ndarray]
+    ) -> tuple[list[list[np.ndarray]], list[list[list[int]]]]:
+        """Log-probabilities of the answers' tokens, and the likeliest token after each of them but the last."""
+        parts = []
+        for place, own in zip(places, answers, strict=True):
+            for sequence, answer in enumerate(own, start=place.sequence):
+                if sequence != place.sequence:
+                    self.c.llama_memory_seq_cp(self._memory(), place.sequence, sequence, -1, -1)
+                parts.append(Part(answer[:-1], place.position, sequence))
+        self._decode(parts, every=True)
+
+        at = itertools.count()
+        logprobs: list[list[np.ndarray]] = [[] for _ in answers]
+        likeliest: list[list[list[int]]] = [[] for _ in answers]
+        for number, own in enumerate(answers):
+            for first, *rest in own:
+                logits = [self._logits(next(at)) for _ in rest]
+                scored = [log_softmax(row)[token] for row, token in zip(logits, rest, strict=True)]
+                logprobs[number].append(np.array([after_prompt[number][first], *scored]))
+                likeliest[number].append([int(row.argmax()) for row in logits])
+        return logprobs, likeliest
+
+    def _keep(self, place: Place, answers: int, known: Known) -> Place:
+        """Forget a prompt's answers but the one that its greedy answer follows, and that from where it leaves it."""
+        position = place.position + len(known.ids)
+        followed = place.sequence + known.answer
+        for sequence in range(place.sequence, place.sequence + answers):
+            self.c.llama_memory_seq_rm(self._memory(), sequence, position if sequence == followed else -1, -1)
+        return Place(followed, position, known.token)
+
+    def _extend(self, places: list[Place], left: list[int], stop_ids: set[int]) -> Iterator[tuple[int, int]]:
+        """Greedy continuations of sequences from their places on, at most `left` tokens each: (number, id).
+
+        Each ends before a stop token; the others go on without it.
+        """
+        left = list(left)
+        going = dict(enumerate(places))
+        while True:
+            going = {i: place for i, place in going.items() if place.token not in stop_ids and left[i]}
+            for i, place in going.items():
+                left[i] -= 1
+                yield i, place.token
+            going = {i: place for i, place in going.items() if left[i]}
+            if not going:
+                return
+            self._decode([Part([one.token], one.position, one.sequence) for one in going.values()], every=False)
+            chosen = [int(self._logits(at).argmax()) for at in range(len(going))]
+            going = {
+                i: Place(place.sequence, place.position + 1, token)
+                for (i, place), token in zip(going.items(), chosen, strict=True)
+            }
 
     def _prefill(self, prompts: list[Part]) -> list[int]:
         """Read a batch of prompts into empty memory; where in the batch the logits after each are."""

@@ -10,6 +10,7 @@ import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.evaluation.engines.gguf_model import GgufModel
+from stages.lib.evaluation.engines.reply import Reply
 from stages.lib.evaluation.engines.transformers_model import TransformersModel
 from stages.lib.model.loading import load_tokenizer
 
@@ -24,8 +25,10 @@ class LanguageModel(Protocol):
     rows: int
     tokens: int
 
-    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
-        """Log-probability of every token of each answer after its prompt; float64, one array an answer."""
+    def ask(
+        self, prompts: list[list[int]], answers: list[list[list[int]]], max_new_tokens: int, stop_ids: set[int]
+    ) -> list[Reply]:
+        """The log-probabilities of each prompt's answers, and its greedy answer, cut at `max_new_tokens`; 0: none."""
         ...
 
     def logits(self, ids: list[int]) -> np.ndarray:

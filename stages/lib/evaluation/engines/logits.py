@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BATCH_TOKENS = 1 << 12
+BATCH_TOKENS = 1 << 13
 BATCH_LOGITS = 1 << 28
 
 
@@ -13,5 +13,5 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def batch_tokens(vocab_size: int) -> int:
-    """How many tokens a batch may have, padding and generated ones included: 4096, and no more than 2²⁸ logits."""
+    """How many tokens a batch may have, padding and generated ones included: 8192, and no more than 2²⁸ logits."""
     return min(BATCH_TOKENS, BATCH_LOGITS // vocab_size)

@@ -1,5 +1,6 @@
 """A transformers model as evaluation and chat see it: token ids in, log-probabilities and ids out."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ from transformers import Cache
 
 from stages.lib.core.resources import require_memory
 from stages.lib.evaluation.engines.logits import batch_tokens
+from stages.lib.evaluation.engines.reply import Known, Reply, follow
 from stages.lib.model.allocator import keep_freed_memory
 from stages.lib.model.loading import load_model, load_tuned
 
-ROWS = 64  # sequences of a batch
+ROWS = 128  # sequences of a batch
 
 
 class Prefilled(NamedTuple):
@@ -47,25 +49,27 @@ class TransformersModel:
         self.tokens = batch_tokens(self.model.config.vocab_size)
 
     @torch.inference_mode()
-    def answer_logprobs(self, prompts: list[list[int]], answers: list[list[list[int]]]) -> list[list[np.ndarray]]:
-        """Natural log-probability of every token of each answer after its prompt; float64, one array an answer.
+    def ask(
+        self, prompts: list[list[int]], answers: list[list[list[int]]], max_new_tokens: int, stop_ids: set[int]
+    ) -> list[Reply]:
+        """Natural log-probability of every token of each answer after its prompt, and the greedy answer.
 
-        The prompts are one batch, each is read once; its keys and values are repeated for each of its answers.
+        The prompts are one batch, each is read once; its keys and values are repeated for each of its answers. A greedy
+        answer goes on where it leaves the given one that it follows.
         """
-        cache, mask, next_logits = self._prefill(prompts)
-        sequences = [answer for own in answers for answer in own]
-        prompt_of = torch.arange(len(prompts)).repeat_interleave(torch.tensor([len(own) for own in answers]))
-        first = next_logits.double().log_softmax(-1).cpu()
-        scored = [[float(first[i, answer[0]])] for i, answer in zip(prompt_of, sequences, strict=True)]
-        if any(len(answer) > 1 for answer in sequences):
-            prompt_of = prompt_of.to(self.device)
-            cache.batch_select_indices(prompt_of)
-            logits, _ = self._decode(self._padded([answer[:-1] for answer in sequences]), cache, mask[prompt_of])
-            for own_logits, answer, logprobs in zip(logits, sequences, scored, strict=True):
-                rest = torch.tensor(answer[1:], device=self.device).unsqueeze(1)
-                logprobs += own_logits[: len(rest)].double().log_softmax(-1).gather(1, rest).flatten().tolist()
-        arrays = iter(map(np.array, scored))
-        return [[next(arrays) for _ in own] for own in answers]
+        read = self._prefill(prompts)
+        logprobs: list[list[np.ndarray]] = [[] for _ in prompts]
+        said: list[list[int]] = [[] for _ in prompts]
+        tokens = read.next_logits.argmax(-1).tolist()
+        cache, mask = read.cache, read.mask
+        if any(answers):
+            logprobs, known, mask = self._score(read, answers, stop_ids)
+            said = [one.ids[:max_new_tokens] for one in known]
+            tokens = [one.token for one in known]
+        left = [max_new_tokens - len(ids) for ids in said]
+        for number, token in self._extend(cache, mask, tokens, left, stop_ids):
+            said[number].append(token)
+        return [Reply(*reply) for reply in zip(logprobs, said, strict=True)]
 
     @torch.inference_mode()
     def logits(self, ids: list[int]) -> np.ndarray:
@@ -78,21 +82,72 @@ class TransformersModel:
 
         Each ends before a stop token; the others go on without it.
         """
-        cache, mask, next_logits = self._prefill(prompts)
-        going = list(range(len(prompts)))
-        for _ in range(max_new_tokens):
-            tokens = next_logits.argmax(-1).tolist()
-            kept = [row for row, token in enumerate(tokens) if token not in stop_ids]
-            yield from ((going[row], tokens[row]) for row in kept)
+        read = self._prefill(prompts)
+        tokens = read.next_logits.argmax(-1).tolist()
+        yield from self._extend(read.cache, read.mask, tokens, [max_new_tokens] * len(prompts), stop_ids)
+
+    def _score(
+        self, read: Prefilled, answers: list[list[list[int]]], stop_ids: set[int]
+    ) -> tuple[list[list[np.ndarray]], list[Known], torch.Tensor]:
+        """Log-probabilities of the answers; how far greedy answers follow them; and the mask, as far as these do.
+
+        The cache then has one row a prompt: of the answer that its greedy one follows.
+        """
+        firsts = [0, *itertools.accumulate(map(len, answers))]  # row of each prompt's first answer
+        sequences = [answer for own in answers for answer in own]
+        rows = torch.arange(len(answers)).repeat_interleave(torch.tensor([len(own) for own in answers]))
+        first = read.next_logits.double().log_softmax(-1).cpu()
+        scored = [[float(first[i, answer[0]])] for i, answer in zip(rows, sequences, strict=True)]
+        likeliest: list[list[int]] = [[] for _ in sequences]
+        width = read.mask.shape[1]
+        read.cache.batch_select_indices(rows.to(self.device))
+        mask = read.mask[rows]
+        if any(len(answer) > 1 for answer in sequences):
+            logits, mask = self._decode(self._padded([answer[:-1] for answer in sequences]), read.cache, mask)
+            likeliest = logits.argmax(-1).tolist()
+            for own_logits, answer, logprobs in zip(logits, sequences, scored, strict=True):
+                rest = torch.tensor(answer[1:], device=self.device).unsqueeze(1)
+                logprobs += own_logits[: len(rest)].double().log_softmax(-1).gather(1, rest).flatten().tolist()
+
+        begun = read.next_logits.argmax(-1).tolist()
+        known = [
+            follow(token, own, likeliest[start:], stop_ids)
+            for token, own, start in zip(begun, answers, firsts, strict=False)
+        ]
+        followed = [start + one.answer for start, one in zip(firsts, known, strict=False)]
+        longest = width + max(len(one.ids) for one in known)
+        read.cache.batch_select_indices(torch.tensor(followed, device=self.device))
+        read.cache.crop(longest - mask.shape[1])  # what no greedy answer follows would be copied with every token
+        mask = mask[followed, :longest]
+        for row, one in zip(mask, known, strict=True):
+            row[width + len(one.ids) :] = 0
+        arrays = iter(map(np.array, scored))
+        return [[next(arrays) for _ in own] for own in answers], known, mask
+
+    def _extend(
+        self, cache: Cache, mask: torch.Tensor, tokens: list[int], left: list[int], stop_ids: set[int]
+    ) -> Iterator[tuple[int, int]]:
+        """Greedy continuations of cached sequences, each of which goes on with its one of `tokens`: (its number, id).
+
+        At most `left` tokens each, the first one included; each ends before a stop token.
+        """
+        left = list(left)
+        going = list(range(len(tokens)))
+        while True:
+            said = [row for row, token in enumerate(tokens) if token not in stop_ids and left[going[row]]]
+            for row in said:
+                left[going[row]] -= 1
+                yield going[row], tokens[row]
+            kept = [row for row in said if left[going[row]]]
             if not kept:
                 return
             if len(kept) < len(going):
-                going = [going[row] for row in kept]
                 chosen = torch.tensor(kept, device=self.device)
                 cache.batch_select_indices(chosen)
                 mask = mask[chosen]
-            logits, mask = self._decode(self._padded([[tokens[row]] for row in kept]), cache, mask)
-            next_logits = logits[:, -1]
+            going, tokens = [going[row] for row in kept], [tokens[row] for row in kept]
+            logits, mask = self._decode(self._padded([[token] for token in tokens]), cache, mask)
+            tokens = logits[:, -1].argmax(-1).tolist()
 
     def _prefill(self, prompts: list[list[int]]) -> Prefilled:
         """Read a batch of prompts, padded at the right, where no token of a prompt can see it: that needs no mask."""

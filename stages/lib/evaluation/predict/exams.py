@@ -4,8 +4,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib.data.medqa import LETTERS, question_prompt
-from stages.lib.evaluation.engines.batches import answer_logprobs, greedy
+from stages.lib.evaluation.engines.batches import ask
 from stages.lib.evaluation.engines.language_model import LanguageModel
+from stages.lib.evaluation.engines.reply import Reply
 
 MAX_NEW_TOKENS = 32  # of a generated answer, in which the letter must come
 
@@ -18,14 +19,13 @@ def predict_exam(
     A model that binds letters to options chooses the same by all; a very small one knows the answer's text long
     before its letter.
     """
-    prompts = [row["prompt_ids"] for row in questions]
-    answers = greedy(model, prompts, MAX_NEW_TOKENS, stop_ids, "MedQA, generated")
-    texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+    replies = _ask(model, questions, MAX_NEW_TOKENS, stop_ids, "MedQA")
+    texts = tokenizer.batch_decode([reply.greedy for reply in replies], skip_special_tokens=True)
     return [
         {"id": row["id"], "kind": "medqa", "step": row["meta_info"], "answer_idx": row["answer_idx"]}
-        | choice
+        | choice(reply.logprobs)
         | {"text": text.strip()}
-        for row, choice, text in zip(questions, choose(model, questions, "MedQA"), texts, strict=True)
+        for row, reply, text in zip(questions, replies, texts, strict=True)
     ]
 
 
@@ -38,34 +38,32 @@ def predict_shuffled(
     """
     rows = []
     choices = choose(model, shuffled, f"MedQA, shuffled {repeat}")
-    for question, other, before, choice in zip(questions, shuffled, first, choices, strict=True):
-        same = other["options"][choice["full_text"]] == question["options"][before["full_text"]]
+    for question, other, before, chosen in zip(questions, shuffled, first, choices, strict=True):
+        same = other["options"][chosen["full_text"]] == question["options"][before["full_text"]]
         about = {"id": question["id"], "kind": "medqa_shuffled", "repeat": repeat, "answer_idx": other["answer_idx"]}
-        rows.append(about | choice | {"same": same})
+        rows.append(about | chosen | {"same": same})
     return rows
 
 
 def choose(model: LanguageModel, questions: list[dict], what: str) -> list[dict]:
+    """What the model chooses of each question by log-likelihood (`choice`)."""
+    return [choice(reply.logprobs) for reply in _ask(model, questions, 0, set(), what)]
+
+
+def choice(logprobs: list[np.ndarray]) -> dict:
     """The letter chosen by log-likelihood, in two ways, and the shares of the letters' probabilities.
 
-    `full_text`: the option whose whole answer, as it is trained ("B. text" and EOS), has the highest log-likelihood.
-    `letter`: by the letter alone, as lm-eval's `medqa_4options` and published figures choose; `probabilities` are the
-    four letters' shares.
+    `logprobs`: of the four answers' tokens. `full_text`: the option whose whole answer, as it is trained ("B. text" and
+    EOS), has the highest log-likelihood. `letter`: by the letter alone, as lm-eval's `medqa_4options` and published
+    figures choose; `probabilities` are the four letters' shares.
     """
-    prompts = [row["prompt_ids"] for row in questions]
-    answers = [row["answers_ids"] for row in questions]
-    choices = []
-    for scored in answer_logprobs(model, prompts, answers, what):
-        full_text, letter = np.array([[each.sum(), each[0]] for each in scored]).T
-        shares = np.exp(letter - letter.max())
-        choices.append(
-            {
-                "full_text": LETTERS[int(full_text.argmax())],
-                "letter": LETTERS[int(letter.argmax())],
-                "probabilities": (shares / shares.sum()).round(6).tolist(),
-            }
-        )
-    return choices
+    full_text, letter = np.array([[each.sum(), each[0]] for each in logprobs]).T
+    shares = np.exp(letter - letter.max())
+    return {
+        "full_text": LETTERS[int(full_text.argmax())],
+        "letter": LETTERS[int(letter.argmax())],
+        "probabilities": (shares / shares.sum()).round(6).tolist(),
+    }
 
 
 def shuffle_options(question: dict, repeat: int) -> dict:
@@ -75,3 +73,11 @@ def shuffle_options(question: dict, repeat: int) -> dict:
     right = LETTERS[order.tolist().index(LETTERS.index(question["answer_idx"]))]
     message = {"role": "user", "content": question_prompt(question["question"], options)}
     return question | {"options": options, "answer_idx": right, "messages": [message]}
+
+
+def _ask(
+    model: LanguageModel, questions: list[dict], max_new_tokens: int, stop_ids: set[int], what: str
+) -> list[Reply]:
+    prompts = [row["prompt_ids"] for row in questions]
+    answers = [row["answers_ids"] for row in questions]
+    return ask(model, prompts, answers, max_new_tokens, stop_ids, what)

@@ -67,6 +67,13 @@ def mean_divergence(measured: dict[str, float]) -> Check:
     return Check("mean KL divergence from the merged model", nats < KL_MEAN, f"{nats:.2e} nats", limit)
 
 
+def adapter_divergence(measured: dict[str, float]) -> Check:
+    """The base's GGUF with the adapter's laid over it is the float16 GGUF, but for what float16 rounds."""
+    nats = measured["kl_mean"]
+    limit = f"under {KL_MEAN:g} nats"
+    return Check("mean KL divergence of the adapter's GGUF over the base's", nats < KL_MEAN, f"{nats:.2e} nats", limit)
+
+
 def merged_logits(tuned: LanguageModel, merged: LanguageModel, dialogues: list[list[int]]) -> Check:
     """The merged model's logits are those of the base with its adapter, but for what float16 rounds."""
     difference = measure(tuned, merged, dialogues)["largest_logit_difference"]

@@ -1,5 +1,6 @@
 """Whether llama.cpp reads a GGUF as transformers reads the model that it was made from."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from stages.lib.model import chat
 
 CHUNK = 128  # tokens a chunk of the text whose perplexity is cross-checked
 CHUNKS = 40  # how many of them at most
+BLOCKS_OF_256 = re.compile("_K|iq3|iq4_XS")  # quant types of llama.cpp, as this project spells them
 PERPLEXITY = 1e-3  # how far ours may be from llama-perplexity's, relative
 
 
@@ -36,16 +38,18 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, model: GgufModel) -> Check:
 def prompts(tokenizer: PreTrainedTokenizerBase, gguf: Path, asked: list[list[dict]], context: int) -> Check:
     """llama-server, by the template in the GGUF, renders each conversation to the text and the ids that we do.
 
-    One BOS begins them. The server may leave its spelling out of the text and put its id in front.
+    One BOS begins them where the base's tokenizer puts it, else none is put. The server may leave BOS' spelling out of
+    the text and put its id in front.
     """
+    bos = tokenizer.bos_token if chat.puts_bos(tokenizer) else ""
     different = []
     with llama_server.serving(gguf, context) as server:
         for messages in asked:
-            text = server.rendered(messages).removeprefix(tokenizer.bos_token)
+            text = server.rendered(messages).removeprefix(bos)
             ids = server.tokenized(text)
-            same_text = text == chat.rendered(tokenizer, messages, answering=True).removeprefix(tokenizer.bos_token)
+            same_text = text == chat.rendered(tokenizer, messages, answering=True).removeprefix(bos)
             same_ids = ids == chat.prompt_ids(tokenizer, messages)
-            if not (same_text and same_ids and ids.count(tokenizer.bos_token_id) == 1):
+            if not (same_text and same_ids and (not bos or ids.count(tokenizer.bos_token_id) == 1)):
                 different.append(text)
     return _none_differs("the same prompts in llama-server", different, len(asked), "prompts")
 
@@ -76,15 +80,16 @@ def answers_end(
     return Check("answers end with EOS", ended == len(to_end), observed, "all that the merged model ends")
 
 
-def perplexity(model: GgufModel, gguf: Path, text: str, bos: int) -> Check:
-    """Our perplexity of a plain text is llama-perplexity's.
+def perplexity(model: GgufModel, gguf: Path, text: str, bos: int | None) -> Check:
+    """Our perplexity of a plain text is llama-perplexity's; `bos` is the id that the tokenizer puts in front, if any.
 
-    Its rules: chunks, each with a BOS in place of its first token, of which the second half is scored.
+    Its rules: chunks, each with that id in place of its first token, of which the second half is scored.
     """
-    ids = [bos, *model.tokenize(text, special=False)][: CHUNK * CHUNKS]
+    front = [] if bos is None else [bos]
+    ids = [*front, *model.tokenize(text, special=False)][: CHUNK * CHUNKS]
     losses: list[float] = []
     for start in range(0, len(ids) - CHUNK + 1, CHUNK):
-        chunk = [bos, *ids[start + 1 : start + CHUNK]]
+        chunk = [*front, *ids[start + len(front) : start + CHUNK]]
         scored = chunk[CHUNK // 2 + 1 :]
         logprobs = log_softmax(model.logits(chunk)[CHUNK // 2 : -1])
         losses += (-logprobs[np.arange(len(scored)), scored]).tolist()
@@ -95,15 +100,18 @@ def perplexity(model: GgufModel, gguf: Path, text: str, bos: int) -> Check:
     return Check("perplexity as llama-perplexity", holds, observed, f"within {PERPLEXITY:.1%} of each other")
 
 
-def tensor_types(gguf: Path) -> dict[str, dict[str, int] | int]:
-    """Which types the tensors of a GGUF have.
+def tensor_types(gguf: Path, kind: str) -> dict[str, dict]:
+    """Which types the tensors of a GGUF of some quant type have.
 
-    `types`: how many are of each; `fallbacks`: how many matrices have rows that do not divide by 256, for which the
-    quantizer takes a type of smaller blocks.
+    `types`: how many are of each; `fallbacks`: by the type that they have instead, the matrices whose rows do not
+    divide by 256, where the quant type has blocks of 256: the quantizer takes one of smaller blocks for them.
     """
     tensors = GGUFReader(gguf).tensors
     names = [tensor.tensor_type.name for tensor in tensors]
-    fallbacks = sum(len(tensor.shape) > 1 and int(tensor.shape[0]) % 256 != 0 for tensor in tensors)
+    fallbacks: dict[str, list[str]] = {}
+    for tensor in tensors:
+        if BLOCKS_OF_256.search(kind) and len(tensor.shape) > 1 and int(tensor.shape[0]) % 256:
+            fallbacks.setdefault(tensor.tensor_type.name, []).append(tensor.name)
     return {"types": {name: names.count(name) for name in sorted(set(names))}, "fallbacks": fallbacks}
 
 

@@ -99,7 +99,7 @@ def prove(
         ending,
         parity.perplexity(model, gguf, text, tokenizer.bos_token_id if puts_bos(tokenizer) else None),
         divergence.top1_agreement(measured),
-        divergence.mean_divergence(measured),
+        divergence.mean_divergence(measured, "from the merged model"),
         merging,
         *adapter_checks(files, model, texts, verify.context),
     ]
@@ -114,7 +114,8 @@ def adapter_checks(files: Files, model: GgufModel, texts: Texts, context: int) -
         base = Path(temporary) / "base.gguf"
         llamacpp.convert(files.base, base, {})
         laid_over = GgufModel(base, context, adapter=adapter)
-        return [divergence.adapter_divergence(divergence.measure(model, laid_over, texts.sequences[:CONVERSATIONS]))]
+        measured = divergence.measure(model, laid_over, texts.sequences[:CONVERSATIONS])
+        return [divergence.mean_divergence(measured, "of the adapter's GGUF over the base's")]
 
 
 if __name__ == "__main__":

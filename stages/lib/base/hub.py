@@ -22,7 +22,7 @@ def take_over(hub: Hub, target: Path) -> None:
     """Download a base, look at it, and link its weights; raises UserError where no later stage could use it."""
     source = download(hub)
     require_llama(source)
-    checkpoint.copy(source, target, link=True)
+    checkpoint.link(source, target)
 
 
 def download(hub: Hub) -> Path:

@@ -23,8 +23,11 @@ def take_over(folder: Folder, target: Path) -> None:
     if not source.is_dir():
         raise UserError(f"model.path: {folder.path}: no such folder; {_command('local')}")
     require_llama(source)
-    checkpoint.copy(source, target, link=False)
-    checkpoint.require_digest(target, folder.sha256, folder.path)
+    if (found := checkpoint.copy(source, target)) != folder.sha256:
+        raise UserError(
+            f"{folder.path} has sha256 {found} over its files, params.yaml has {folder.sha256}: it was changed since; "
+            f"take it up with `dvc exp run -S model=local -S model.path={folder.path}`"
+        )
 
 
 @contextmanager

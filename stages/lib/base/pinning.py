@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from stages.lib.base.checkpoint import digest_of, files_of
+from stages.lib.base.checkpoint import files_of
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import sha256, write_json
+from stages.lib.model.weights import digest_of
 
 
 def pin_of(path: Path, known: Path) -> str:

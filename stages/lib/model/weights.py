@@ -6,7 +6,7 @@ Format: 8 bytes, the header's length; the header, JSON of each tensor's type, sh
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -139,5 +139,10 @@ def save(path: Path, named: dict[str, torch.Tensor]) -> None:
 
 def digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's safetensors files: what identifies a base."""
-    lines = [f"{sha256(shard)}  {shard.name}\n" for shard in shards_of(folder)]
+    return digest_of(shards_of(folder))
+
+
+def digest_of(files: list[Path], hash_of: Callable[[Path], str] = sha256) -> str:
+    """SHA-256 over the names and hashes of files, wherever they lie."""
+    lines = [f"{hash_of(path)}  {path.name}\n" for path in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

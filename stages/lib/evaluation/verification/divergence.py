@@ -60,18 +60,10 @@ def top1_agreement(measured: dict[str, float]) -> Check:
     return Check("top-1 agreement with the merged model", share >= TOP1_AGREEMENT, f"{share:.4%}", limit)
 
 
-def mean_divergence(measured: dict[str, float]) -> Check:
-    """The float16 GGUF's probabilities are the merged model's."""
+def mean_divergence(measured: dict[str, float], what: str) -> Check:
+    """The probabilities are the reference's, but for what float16 rounds; `what` names the two."""
     nats = measured["kl_mean"]
-    limit = f"under {KL_MEAN:g} nats"
-    return Check("mean KL divergence from the merged model", nats < KL_MEAN, f"{nats:.2e} nats", limit)
-
-
-def adapter_divergence(measured: dict[str, float]) -> Check:
-    """The base's GGUF with the adapter's laid over it is the float16 GGUF, but for what float16 rounds."""
-    nats = measured["kl_mean"]
-    limit = f"under {KL_MEAN:g} nats"
-    return Check("mean KL divergence of the adapter's GGUF over the base's", nats < KL_MEAN, f"{nats:.2e} nats", limit)
+    return Check(f"mean KL divergence {what}", nats < KL_MEAN, f"{nats:.2e} nats", f"under {KL_MEAN:g} nats")
 
 
 def merged_logits(tuned: LanguageModel, merged: LanguageModel, dialogues: list[list[int]]) -> Check:

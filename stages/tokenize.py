@@ -1,11 +1,10 @@
 """tokenize: dialogues to packed sequences of token ids, labels and position ids."""
 
 import logging
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -29,26 +28,34 @@ def main(max_length: int, prepared: Path, base: Path, tokenized: Path, metrics_f
             source = prepared / f"{split}.jsonl"
             dialogues = [dialogue for _, dialogue in read_jsonl(source)]
             examples = tokenized_dialogues(tokenizer, dialogues, split)
-            fitting = [i for i, (ids, _) in enumerate(examples) if len(ids) <= max_length]
-            if not fitting:
+            by_source: dict[str, list[int]] = {}
+            for i, (ids, _) in enumerate(examples):
+                if len(ids) <= max_length:
+                    by_source.setdefault(dialogues[i]["source"], []).append(i)
+            if not by_source:
                 raise UserError(
                     f"{source}: none of {len(examples)} dialogues fits train.max_length={max_length} tokens; raise it"
                 )
-            columns, members = pack([examples[i] for i in fitting], max_length, tokenizer.pad_token_id)
-            record_ids = [[dialogues[fitting[i]]["id"] for i in documents] for documents in members]
-            Dataset.from_dict(columns | {"record_ids": record_ids}).save_to_disk(folder / split)
+            # Each source apart: a batch may be one sequence, and the few tokens of a question's answer would count for
+            # nothing beside those of dialogues; the letters of the options are then not learnt.
+            parts = []
+            for own in by_source.values():
+                columns, members = pack([examples[i] for i in own], max_length, tokenizer.pad_token_id)
+                record_ids = [[dialogues[own[i]]["id"] for i in documents] for documents in members]
+                parts.append(Dataset.from_dict(columns | {"record_ids": record_ids}))
+            sequences = concatenate_datasets(parts)
+            sequences.save_to_disk(folder / split)
 
-            by_source: Counter[str] = Counter()
-            for i in fitting:
-                by_source[dialogues[i]["source"]] += len(examples[i][0])
+            tokens = {name: sum(len(examples[i][0]) for i in own) for name, own in by_source.items()}
+            fitting = [i for own in by_source.values() for i in own]
             counts[split] = {
                 "dialogues": len(examples),
                 "too_long": len(examples) - len(fitting),
-                "sequences": len(members),
-                "tokens": by_source.total(),
-                "label_tokens": int((columns["labels"] != chat.IGNORED).sum()),
-                "packing_efficiency": by_source.total() / columns["labels"].size,
-                "tokens_by_source": dict(by_source),
+                "sequences": len(sequences),
+                "tokens": sum(tokens.values()),
+                "label_tokens": sum(int((examples[i][1][1:] != chat.IGNORED).sum()) for i in fitting),
+                "packing_efficiency": sum(tokens.values()) / (len(sequences) * max_length),
+                "tokens_by_source": tokens,
             }
             logging.info("%s: %s", split, counts[split])
     write_json(metrics_file, counts)

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from stages.lib.core.errors import UserError
 from stages.lib.training.hardware import peak_memory
 
-WINDOW = 50  # optimiser steps whose median loss is the usual one
+WINDOW = 50  # optimiser steps whose 90th percentile of the loss is the usual one: of every source in turn
 SETTLED = 10  # of them must be there before a loss is called a spike
 
 
@@ -30,8 +30,8 @@ class Monitor(TrainerCallback):
     """Follows each optimiser step of a `PackedTrainer`, which sets `step`; the trainer's log history gets what it sees.
 
     A step gets `tokens_per_second` (padding does not count) and `peak_memory` (bytes). A loss above
-    `spike_factor` times the median of the steps before is logged with the ids of the records that were in the
-    batch; one above `divergence_factor` times, or that is not finite, raises UserError with them, before
+    `spike_factor` times the 90th percentile of the steps before is logged with the ids of the records that were in
+    the batch; one above `divergence_factor` times, or that is not finite, raises UserError with them, before
     anything is saved.
     """
 
@@ -74,7 +74,7 @@ class Monitor(TrainerCallback):
 
     def look_at(self, entry: dict[str, Any], before: list[float]) -> None:
         """Note a spike in the entry of a step; raise UserError where its loss or gradient has diverged."""
-        usual = statistics.median(before) if len(before) >= SETTLED else math.inf
+        usual = statistics.quantiles(before, n=10, method="inclusive")[-1] if len(before) >= SETTLED else math.inf
         diverged = not math.isfinite(entry["loss"]) or not math.isfinite(entry["grad_norm"])
         if not diverged and entry["loss"] <= self.spike_factor * usual:
             return

@@ -16,7 +16,7 @@ ADULT = 13  # years; a parent writes for anybody younger
 
 TEXTS = ("name", "specialty", "sex", "onset", "test", "treatment", "advice")
 LISTS = {"age": 2, "symptoms": TELLING + 2, "complaints": 2, "red_flags": 2}  # the fewest entries of each
-COMMON = 2  # how many times as often a common condition is drawn
+COMMON = 3  # how many times as often a common condition is drawn
 PLAIN = 0.6  # share of dialogues in everyday words
 
 
@@ -153,6 +153,7 @@ def question(condition: dict, kind: str, conditions: list[dict], phrases: dict, 
         symptoms=listed(symptoms),
         complaint=rng.choice(condition["complaints"]).format(**phrases["pronouns"][patient["sex"]]),
         condition=condition["name"],
+        answer=answer,
     )
     others = [other for other in conditions if could_be_wrong_option(other, condition, patient["sex"])]
     wrong = [rng.choice(values(other, wording["asks"])) for other in rng.sample(others, len(LETTERS) - 1)]

@@ -1,0 +1,44 @@
+"""tokenize: what becomes of the dialogues that it is given."""
+
+from pathlib import Path
+
+import pytest
+from datasets import load_from_disk
+
+from stages import tokenize
+from stages.lib.core.errors import UserError
+from stages.lib.core.files import read_json, read_jsonl, write_jsonl
+from stages.lib.model.chat import IGNORED
+
+
+@pytest.fixture
+def two_sources(prepared: Path, tmp_path: Path) -> Path:
+    """The training dialogues, every third of another source."""
+    rows = [row | {"source": "ab"[number % 3 == 0]} for number, row in read_jsonl(prepared / "train.jsonl")]
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    return tmp_path
+
+
+def test_no_sequence_holds_two_sources_and_no_dialogue_is_lost(two_sources: Path, base: Path, tmp_path: Path):
+    tokenize.main(256, two_sources, base, tmp_path / "tokenized", tmp_path / "tokenize.json")
+    source_of = {row["id"]: row["source"] for _, row in read_jsonl(two_sources / "train.jsonl")}
+    sequences = load_from_disk(tmp_path / "tokenized/train")
+    assert [len({source_of[record] for record in row["record_ids"]}) for row in sequences] == [1] * len(sequences)
+    assert sorted(record for row in sequences for record in row["record_ids"]) == sorted(source_of)
+    counts = read_json(tmp_path / "tokenize.json")["train"]
+    assert counts["tokens"] == sum(sequences["tokens"]) == sum(counts["tokens_by_source"].values())
+    assert counts["label_tokens"] == sum(label != IGNORED for row in sequences for label in row["labels"])
+    assert counts["packing_efficiency"] == pytest.approx(counts["tokens"] / (len(sequences) * 256))
+    assert (counts["dialogues"], counts["sequences"], counts["too_long"]) == (len(source_of), len(sequences), 0)
+
+
+def test_dialogues_that_do_not_fit_are_counted_and_none_left_is_refused(two_sources: Path, base: Path, tmp_path: Path):
+    out = (two_sources, base, tmp_path / "tokenized", tmp_path / "tokenize.json")
+    tokenize.main(90, *out)
+    counts = read_json(tmp_path / "tokenize.json")["train"]
+    held = sum(len(row["record_ids"]) for row in load_from_disk(tmp_path / "tokenized/train"))
+    assert 0 < counts["too_long"] == counts["dialogues"] - held < counts["dialogues"]
+    with pytest.raises(UserError, match=r"none of 100 dialogues fits train\.max_length=8 tokens; raise it"):
+        tokenize.main(8, *out)
+    assert (tmp_path / "tokenized/train").is_dir()

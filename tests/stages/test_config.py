@@ -67,7 +67,7 @@ def test_the_digest_changes_with_any_file_of_conf(guard, tmp_path):
         ("evaluate.extra", ["tuned"]),
         ("data.prepare.max_words", 1),
         ("evaluate.gates.stopped", 1.5),
-        ("evaluate.predict.context", 96),
+        ("evaluate.predict.context", 64),
         ("export.verify.context", 256),
         ("template.pad_tokens", []),
         ("unknown", 1),

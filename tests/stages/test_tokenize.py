@@ -35,7 +35,7 @@ def test_no_sequence_holds_two_sources_and_no_dialogue_is_lost(two_sources: Path
 
 def test_dialogues_that_do_not_fit_are_counted_and_none_left_is_refused(two_sources: Path, base: Path, tmp_path: Path):
     out = (two_sources, base, tmp_path / "tokenized", tmp_path / "tokenize.json")
-    tokenize.main(90, *out)
+    tokenize.main(145, *out)
     counts = read_json(tmp_path / "tokenize.json")["train"]
     held = sum(len(row["record_ids"]) for row in load_from_disk(tmp_path / "tokenized/train"))
     assert 0 < counts["too_long"] == counts["dialogues"] - held < counts["dialogues"]

@@ -19,8 +19,8 @@ from stages.lib.training import launch
 from support.settings import train_settings
 from support.training import arguments, started, wait_for
 
-SEQUENCES = 32
-EPOCHS = 3  # 24 optimiser steps of 4 packed sequences
+SEQUENCES = 28
+EPOCHS = 3  # 21 optimiser steps of 4 packed sequences
 LONG = {"num_train_epochs": EPOCHS, "learning_rate": 1e-3, "lora_dropout": 0.0, "save_steps": 5, "eval_steps": 5}
 
 

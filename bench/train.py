@@ -89,7 +89,7 @@ def main() -> None:
     wide = settings | {"max_length": CUT_ROWS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        small_rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy").select(range(2 * SMALL_STEPS))
+        small_rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy").select(range(SMALL_STEPS))
         lay_out(small_rows, folder / "small")
         rows = make_tiny(folder / "tiny-base", folder / "tiny-tokenized").select(range(4 * STEPS))
         lay_out(rows, folder / "tiny")
@@ -108,7 +108,7 @@ def main() -> None:
         }
     r = settings["lora"]["r"]
     limits = {
-        "SmolLM2": limit(small, small_rows, result["SmolLM2"]["ours"], default["lora"]["r"], batch=2),
+        "SmolLM2": limit(small, small_rows, result["SmolLM2"]["ours"], default["lora"]["r"], batch=1),
         "tiny": limit(tiny, rows, result["tiny"]["ours"], r),
         "cut": limit(CUT, wide_rows, result["cut"]["ours"], r),
     }

@@ -89,7 +89,8 @@ def main() -> None:
     wide = settings | {"max_length": CUT_ROWS}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        small_rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy").select(range(SMALL_STEPS))
+        default_rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy")
+        small_rows = default_rows.shuffle(seed=SEED).select(range(SMALL_STEPS))
         lay_out(small_rows, folder / "small")
         rows = make_tiny(folder / "tiny-base", folder / "tiny-tokenized").select(range(4 * STEPS))
         lay_out(rows, folder / "tiny")

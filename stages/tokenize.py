@@ -38,22 +38,22 @@ def main(max_length: int, prepared: Path, base: Path, tokenized: Path, metrics_f
                 )
             # Each source apart: a batch may be one sequence, and the few tokens of a question's answer would count for
             # nothing beside those of dialogues; the letters of the options are then not learnt.
-            parts = []
+            parts, label_tokens = [], 0
             for own in by_source.values():
                 columns, members = pack([examples[i] for i in own], max_length, tokenizer.pad_token_id)
                 record_ids = [[dialogues[own[i]]["id"] for i in documents] for documents in members]
                 parts.append(Dataset.from_dict(columns | {"record_ids": record_ids}))
+                label_tokens += int((columns["labels"] != chat.IGNORED).sum())
             sequences = concatenate_datasets(parts)
             sequences.save_to_disk(folder / split)
 
             tokens = {name: sum(len(examples[i][0]) for i in own) for name, own in by_source.items()}
-            fitting = [i for own in by_source.values() for i in own]
             counts[split] = {
                 "dialogues": len(examples),
-                "too_long": len(examples) - len(fitting),
+                "too_long": len(examples) - sum(map(len, by_source.values())),
                 "sequences": len(sequences),
                 "tokens": sum(tokens.values()),
-                "label_tokens": sum(int((examples[i][1][1:] != chat.IGNORED).sum()) for i in fitting),
+                "label_tokens": label_tokens,
                 "packing_efficiency": sum(tokens.values()) / (len(sequences) * max_length),
                 "tokens_by_source": tokens,
             }

@@ -17,7 +17,7 @@ ADULT = 13  # years; a parent writes for anybody younger
 TEXTS = ("name", "specialty", "sex", "onset", "test", "treatment", "advice")
 LISTS = {"age": 2, "symptoms": TELLING + 2, "complaints": 2, "red_flags": 2}  # the fewest entries of each
 COMMON = 3  # how many times as often a common condition is drawn
-PLAIN = 0.6  # share of dialogues in everyday words
+PLAIN = 0.75  # share of dialogues in everyday words
 
 
 def dialogues(tables: Path, count: int, seed: int) -> list[dict]:

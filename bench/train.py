@@ -90,7 +90,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         default_rows = load_from_disk(paths.TOKENIZED / "train").with_format("numpy")
-        small_rows = default_rows.shuffle(seed=SEED).select(range(SMALL_STEPS))
+        small_batch = default["per_device_train_batch_size"]
+        small_rows = default_rows.shuffle(seed=SEED).select(range(small_batch * SMALL_STEPS))
         lay_out(small_rows, folder / "small")
         rows = make_tiny(folder / "tiny-base", folder / "tiny-tokenized").select(range(4 * STEPS))
         lay_out(rows, folder / "tiny")
@@ -109,7 +110,7 @@ def main() -> None:
         }
     r = settings["lora"]["r"]
     limits = {
-        "SmolLM2": limit(small, small_rows, result["SmolLM2"]["ours"], default["lora"]["r"], batch=1),
+        "SmolLM2": limit(small, small_rows, result["SmolLM2"]["ours"], default["lora"]["r"], batch=small_batch),
         "tiny": limit(tiny, rows, result["tiny"]["ours"], r),
         "cut": limit(CUT, wide_rows, result["cut"]["ours"], r),
     }

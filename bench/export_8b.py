@@ -61,7 +61,7 @@ QUANTIZE = """
 import sys
 from pathlib import Path
 from stages.lib.export import llamacpp
-llamacpp.quantize(Path(sys.argv[1]), Path(sys.argv[2]), "q4_K_M")
+llamacpp.quantize(Path(sys.argv[1]), Path(sys.argv[2]), "q4_K_M", {})
 """
 
 

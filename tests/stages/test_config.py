@@ -55,6 +55,8 @@ def test_the_digest_changes_with_any_file_of_conf(guard, tmp_path):
         ("train.precision", "int3"),
         ("export.types", ["q4_K_X"]),
         ("export.types", []),
+        ("export.tensor_types", {"ffn_upp": "q8_0"}),
+        ("export.tensor_types.ffn_up", "q9_0"),
         ("export.verified", ["q4_K_M"]),
         ("evaluate.compared", ["base"]),
         ("evaluate.gates.better", ["fame"]),

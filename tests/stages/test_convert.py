@@ -5,6 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from stages.lib.export import adapter_gguf, llamacpp
 from stages.lib.export.merging import merge
 from stages.lib.model import chat
 from stages.lib.model.loading import load_model, load_tokenizer, trained_token_ids
-from stages.lib.settings.export import QUANT_TYPES
+from stages.lib.settings.export import MATRICES, QUANT_TYPES, TENSOR_TYPES
 from support.sample import conversations
 from support.settings import ROOT
 
@@ -80,7 +81,7 @@ def test_the_same_adapter_gives_the_same_bytes(base, adapter, merged, gguf, tmp_
     llamacpp.convert(tmp_path / "again", tmp_path / gguf.name, {})
     assert sha256(tmp_path / gguf.name) == sha256(gguf)
     for name in ("one", "two"):
-        llamacpp.quantize(gguf, tmp_path / f"{name}.gguf", "q4_K_M")
+        llamacpp.quantize(gguf, tmp_path / f"{name}.gguf", "q4_K_M", {})
     assert sha256(tmp_path / "one.gguf") == sha256(tmp_path / "two.gguf")
 
 
@@ -117,19 +118,23 @@ def test_an_importance_matrix_is_the_same_twice_and_names_no_path(prepared, base
     for name in ("one", "two"):
         imatrix.main(True, 4, prepared, base, gguf, tmp_path / name / "imatrix.gguf")
         target = tmp_path / name / "weighed.gguf"
-        llamacpp.quantize(gguf, target, "q4_K_M", tmp_path / name / "imatrix.gguf")
+        llamacpp.quantize(gguf, target, "q4_K_M", {}, tmp_path / name / "imatrix.gguf")
     for file in ("imatrix.gguf", "weighed.gguf"):
         assert sha256(tmp_path / "one" / file) == sha256(tmp_path / "two" / file)
     fields = GGUFReader(tmp_path / "one/weighed.gguf").fields
     assert fields["quantize.imatrix.file"].contents() == "imatrix.gguf"
     assert fields["quantize.imatrix.dataset"].contents() == "train.txt"
-    llamacpp.quantize(gguf, tmp_path / "plain.gguf", "q4_K_M")
+    llamacpp.quantize(gguf, tmp_path / "plain.gguf", "q4_K_M", {})
     assert sha256(tmp_path / "plain.gguf") != sha256(tmp_path / "one/weighed.gguf")
 
 
 @pytest.mark.parametrize(
     "tool",
-    ["convert(merged, target, {})", "quantize(gguf, target, 'q4_K_M')", "imatrix(gguf, 'a word ' * 3000, target, 4)"],
+    [
+        "convert(merged, target, {})",
+        "quantize(gguf, target, 'q4_K_M', {})",
+        "imatrix(gguf, 'a word ' * 3000, target, 4)",
+    ],
 )
 def test_a_full_disk_is_said_and_keeps_what_was_there(tool, merged, gguf, tmp_path):
     """llama-imatrix, for one, ends well there, with half a file."""
@@ -148,9 +153,17 @@ def test_a_full_disk_is_said_and_keeps_what_was_there(tool, merged, gguf, tmp_pa
 
 def test_no_importance_matrix_is_an_empty_file(prepared, base, gguf, tmp_path):
     imatrix.main(False, 4, prepared, base, gguf, tmp_path / "imatrix.gguf")
-    quantize.main(gguf, tmp_path / "imatrix.gguf", tmp_path, "q4_K_M")
-    llamacpp.quantize(gguf, tmp_path / "plain.gguf", "q4_K_M")
+    quantize.main({}, gguf, tmp_path / "imatrix.gguf", tmp_path, "q4_K_M")
+    llamacpp.quantize(gguf, tmp_path / "plain.gguf", "q4_K_M", {})
     assert sha256(tmp_path / paths.gguf("q4_K_M").name) == sha256(tmp_path / "plain.gguf")
+
+
+def test_named_matrices_get_a_type_of_their_own(base, prepared, gguf, tmp_path):
+    imatrix.main(False, 4, prepared, base, gguf, tmp_path / "imatrix.gguf")
+    quantize.main({"attn_v": "q8_0", "ffn_up": "f16"}, gguf, tmp_path / "imatrix.gguf", tmp_path, "q4_K_M")
+    types = types_by_matrix(tmp_path / paths.gguf("q4_K_M").name)
+    assert types["attn_v"] == {"Q8_0"} and types["ffn_up"] == {"F16"}
+    assert types["attn_q"] == types["ffn_gate"] == {"Q4_K"}
 
 
 def test_the_end_token_is_the_same_everywhere(merged, gguf, base):
@@ -192,10 +205,22 @@ def test_split_pattern_of_a_base_and_of_the_converter_are_one():
     assert byte_level.LLAMA3_SPLIT == convert.LLAMA3_SPLIT
 
 
-def test_every_quant_type_of_the_schema_is_one_of_the_build(gguf, tmp_path):
+def test_every_type_of_the_schema_is_one_of_the_build(gguf, tmp_path):
     for kind in QUANT_TYPES:
-        llamacpp.quantize(gguf, tmp_path / f"{kind}.gguf", kind)
+        llamacpp.quantize(gguf, tmp_path / f"{kind}.gguf", kind, {})
         assert 0 < (tmp_path / f"{kind}.gguf").stat().st_size < gguf.stat().st_size
+    for kind in TENSOR_TYPES:
+        llamacpp.quantize(gguf, tmp_path / "one.gguf", "q4_K_M", dict.fromkeys(MATRICES, kind))
+        types = types_by_matrix(tmp_path / "one.gguf")
+        assert all(types[matrix] == {kind.upper()} for matrix in MATRICES)
+
+
+def types_by_matrix(file):
+    """Of each kind of matrix, such as "attn_q", the types that it has in the layers of a GGUF."""
+    types = defaultdict(set)
+    for tensor in GGUFReader(file).tensors:
+        types[tensor.name.split(".")[-2]].add(tensor.tensor_type.name)
+    return types
 
 
 def test_no_build_is_one_clear_sentence(monkeypatch, tmp_path):

@@ -38,7 +38,7 @@ def exported(base, adapter, merged, tmp_path_factory):
     llamacpp.convert(merged, f16, LINEAGE)
     adapter_gguf.convert_adapter(base, adapter, "lora", f16.with_name(LORA), LINEAGE)
     for kind in ("q4_K_M", "q8_0"):
-        llamacpp.quantize(f16, f16.with_name(paths.gguf(kind).name), kind)
+        llamacpp.quantize(f16, f16.with_name(paths.gguf(kind).name), kind, {})
     return verify.Files(folder / "prepared", base, adapter, merged, folder / "gguf", folder / "metrics")
 
 
@@ -115,7 +115,7 @@ def test_another_end_token_or_template_is_refused(exported, tmp_path):
 def test_a_gguf_without_lineage_is_refused(exported, gguf, tmp_path):
     (tmp_path / "gguf").mkdir()
     shutil.copyfile(exported.ggufs / paths.gguf("f16").name, tmp_path / "gguf" / paths.gguf("f16").name)
-    llamacpp.quantize(gguf, tmp_path / "gguf" / paths.gguf("q8_0").name, "q8_0")
+    llamacpp.quantize(gguf, tmp_path / "gguf" / paths.gguf("q8_0").name, "q8_0", {})
     with pytest.raises(UserError, match=r"no key begins with chatdoctor\."):
         verify.main(SETTINGS, exported._replace(ggufs=tmp_path / "gguf", metrics=tmp_path), "q8_0")
 

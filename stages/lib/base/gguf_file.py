@@ -13,5 +13,6 @@ def read_gguf(file: Path) -> GGUFReader:
         raise UserError(f"{file}: no such file; build it with `dvc repro`, or fetch it with `dvc pull`")
     try:
         return GGUFReader(file)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{file}: not a GGUF, or cut off: {error}") from error
+    except (ValueError, IndexError) as error:  # what numpy says of a cut file tells a person nothing
+        size = f"{file.stat().st_size} bytes; versions 2 and 3 of the format are read"
+        raise UserError(f"{file}: not a GGUF, or cut off ({size}); make or fetch it again") from error

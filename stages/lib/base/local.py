@@ -18,8 +18,8 @@ def take_over(folder: Folder, target: Path) -> None:
     """Copy a folder of one's own, which is looked at first; raises UserError where no later stage could use it."""
     source = _path(folder.path, "local")
     if source.is_file():
-        kind = "model=local-gguf" if source.suffix == ".gguf" else "the folder that holds it"
-        raise UserError(f"model.path: {folder.path} is a file, expected a folder: name it with `-S {kind}`")
+        fix = _command("local-gguf" if source.suffix == ".gguf" else "local")
+        raise UserError(f"model.path: {folder.path} is a file, expected a folder; {fix}")
     if not source.is_dir():
         raise UserError(f"model.path: {folder.path}: no such folder; {_command('local')}")
     require_llama(source)
@@ -60,4 +60,5 @@ def _path(named: str, model: str) -> Path:
 
 
 def _command(model: str) -> str:
-    return f"name it with `dvc exp run -S model={model} -S model.path=PATH`"
+    named = {"local": "FOLDER", "local-gguf": "FILE"}[model]
+    return f"name it with `dvc exp run -S model={model} -S model.path={named}`"

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gguf import GGUFReader
@@ -88,19 +88,23 @@ def imatrix(source: Path, text: str, target: Path, chunks: int) -> None:
                 raise _failure(what, f"{target} is cut off", temporary) from error
 
 
-def quantize(source: Path, target: Path, kind: str, importance: Path | None = None) -> None:
+def quantize(
+    source: Path, target: Path, kind: str, tensor_types: Mapping[str, str], importance: Path | None = None
+) -> None:
     """Quantise a float16 GGUF to one of QUANT_TYPES, weighing errors by an importance matrix where one is given.
 
+    `tensor_types`: matrices of each layer, such as "ffn_up", that get another type than the quant type has for them.
     Raises UserError with the quantizer's last lines, or where the disk has no room.
     """
     if not source.is_file():
         raise UserError(f"{source}: no such file; build it with `dvc repro convert`")
     tool = home() / "bin" / "llama-quantize"
-    weighed = ["--imatrix", importance.name] if importance else []
+    options = [part for name, other in tensor_types.items() for part in ("--tensor-type", f"{name}={other}")]
+    options += ["--imatrix", importance.name] if importance else []
     cwd = importance.parent if importance else None  # its name is written into the file, and no path of this machine
     what = f"quantising {source} to {kind}"
     with replacing(target) as temporary:
-        arguments = [*weighed, source.absolute(), temporary.absolute(), kind.upper()]
+        arguments = [*options, source.absolute(), temporary.absolute(), kind.upper()]
         planned = _run([tool, "--dry-run", *arguments], what, cwd)
         if sizes := re.findall(r"quant size\s*=\s*([\d.]+) MiB", planned):
             require_disk(target.parent, int(float(sizes[-1]) * 2**20), f"the {kind} GGUF")

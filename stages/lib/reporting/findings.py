@@ -9,6 +9,7 @@ from stages.lib.reporting import published, tables
 from stages.lib.reporting.gates import Gate
 from stages.lib.reporting.results import Results, RunSettings
 from stages.lib.reporting.tables import Table
+from stages.lib.settings.export import Export
 from stages.lib.settings.model_names import BASE, TUNED
 
 SMALL = 1e9  # weights: below, nobody expects sound answers
@@ -85,9 +86,14 @@ def run_lines(settings: RunSettings, results: Results) -> dict[str, str]:
         f"learning rate {train.learning_rate:g}",
         "trained on": f"{tokens['dialogues']:,} dialogues, {tokens['label_tokens']:,} tokens of answers; "
         f"{training['steps']:,} steps, validation loss {training['eval_loss']:.3f}",
-        "quant types": ", ".join(settings.export.types),
+        "quant types": _quant_types(settings.export),
         "seed": str(settings.seed),
     }
+
+
+def _quant_types(export: Export) -> str:
+    others = ", ".join(f"{matrix} in {kind}" for matrix, kind in export.tensor_types.items())
+    return ", ".join(export.types) + (f"; {others}" if others else "")
 
 
 def measured_lines(scores: dict[str, dict]) -> dict[str, str]:

@@ -13,11 +13,16 @@ QUANT_TYPES = (
 )  # fmt: skip
 
 
+MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")  # of each layer of a GGUF
+TENSOR_TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "f16")
+
+
 @dataclass
 class Export:
-    """Which quant types are made and verified, and by what errors are weighed."""
+    """Which quant types are made and verified, which matrices get another, and by what errors are weighed."""
 
     types: list[str]
+    tensor_types: dict[str, str]
     verified: list[str]
     imatrix: bool
     imatrix_chunks: int
@@ -26,5 +31,8 @@ class Export:
     def __post_init__(self) -> None:
         for kind in self.types:
             one_of("export.types", kind, QUANT_TYPES)
+        for matrix, kind in self.tensor_types.items():
+            one_of("export.tensor_types", matrix, MATRICES)
+            one_of(f"export.tensor_types.{matrix}", kind, TENSOR_TYPES)
         positive("export", self, "imatrix_chunks")
         check("export.types", self.types, 1 <= len(set(self.types)) == len(self.types) <= 8, "one to eight, each once")

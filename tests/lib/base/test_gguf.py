@@ -70,7 +70,7 @@ def test_a_gguf_gives_back_the_folder_that_it_was_made_of(converted, tmp_path, k
 def test_quantised_weights_are_those_that_transformers_reads_and_the_config_says_so(converted, tmp_path):
     folder, file = converted()
     quantised = tmp_path / "llama.gguf"
-    llamacpp.quantize(file, quantised, "q8_0")
+    llamacpp.quantize(file, quantised, "q8_0", {})
     from_gguf(quantised, tmp_path / "base")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=quantised.name, dtype=torch.float32).state_dict()
     weights, exact = (load_file(one / "model.safetensors") for one in (tmp_path / "base", folder))

@@ -34,6 +34,11 @@ def main(config: Config, conf: Path, params: Path, marker: Path) -> None:
     require_known(config.data.prepare.boilerplate)
     for name in config.evaluate.gates.better:
         one_of("evaluate.gates.better", name, tuple(MEASURES))
+    if config.model.scratch and config.template.chat_template is None:
+        raise UserError(
+            f"template.{config.template.name}: a model from scratch has no chat template of its own; "
+            "choose one with `-S template=llama3` or `-S template=chatml`"
+        )
     types, extra = config.export.types, config.evaluate.extra
     for key, composed, expected in (
         ("export.verified", config.export.verified, model_names.verified(types)),

@@ -81,6 +81,13 @@ def test_a_bad_value_is_named_with_its_full_key(guard, key, value):
     assert key in str(error.value)
 
 
+def test_a_model_from_scratch_has_no_template_to_keep(guard):
+    scratch = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/model/tiny.yaml").scratch)
+    assert guard({"model.gguf": None, "model.scratch": scratch}).is_file()
+    with pytest.raises(UserError, match="no chat template of its own"):
+        guard({"model.gguf": None, "model.scratch": scratch, "template.chat_template": None})
+
+
 @pytest.mark.parametrize(("kind", "message"), [("file", "data.chatdoctor is not set"), ("http", "needs a sha256")])
 def test_a_source_without_a_name_or_pin_ends_before_any_stage_removes_its_outs(guard, kind, message):
     with pytest.raises(UserError, match=message):

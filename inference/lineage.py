@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from stages.lib.base.gguf_file import read_gguf
 from stages.lib.core import paths
 from stages.lib.core.errors import UserError
 from stages.lib.export.gguf_keys import DVC, PREFIX, lineage_of
@@ -18,7 +19,7 @@ from stages.lib.export.provenance import dvc_md5
 
 def main(file: Path) -> None:
     """Print the lineage; raises UserError where the file has none, or was altered since it was made."""
-    keys = lineage_of(file)
+    keys = lineage_of(read_gguf(file))
     for key, value in keys.items():
         print(f"{key.removeprefix(PREFIX)}: {value}")
     ancestors = {key.removeprefix(DVC): value for key, value in keys.items() if key.startswith(DVC)}

@@ -5,8 +5,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from gguf import GGUFReader
 from transformers import PreTrainedTokenizerBase
 
+from stages.lib.base.gguf_file import read_gguf
 from stages.lib.core import paths
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import sha256, write_json
@@ -51,16 +53,17 @@ def main(verify: Verify, files: Files, name: str) -> None:
     At most two models are in memory at a time.
     """
     gguf = files.ggufs / paths.gguf(name).name
+    reader = read_gguf(gguf)
     tokenizer = load_tokenizer(files.base)
     texts = read_texts(verify, files, tokenizer)
     checks: list[Check] = []
     if name == paths.F16:
-        measured, checks = prove(verify, files, gguf, tokenizer, texts)
+        measured, checks = prove(verify, files, reader, tokenizer, texts)
     else:
         original = GgufModel(files.ggufs / paths.gguf(paths.F16).name, verify.context)
         measured = divergence.measure(original, GgufModel(gguf, verify.context), texts.sequences)
     about = {"name": name, "bytes": gguf.stat().st_size, "sha256": sha256(gguf)}
-    result = about | measured | parity.tensor_types(gguf, name) | {"lineage": lineage_of(gguf)}
+    result = about | measured | parity.tensor_types(reader, name) | {"lineage": lineage_of(reader)}
     write_json(paths.verification(files.metrics, name), result | {"checks": [check.as_json() for check in checks]})
     if failed := [str(check) for check in checks if not check.holds]:
         raise UserError(
@@ -78,9 +81,10 @@ def read_texts(verify: Verify, files: Files, tokenizer: PreTrainedTokenizerBase)
 
 
 def prove(
-    verify: Verify, files: Files, gguf: Path, tokenizer: PreTrainedTokenizerBase, texts: Texts
+    verify: Verify, files: Files, reader: GGUFReader, tokenizer: PreTrainedTokenizerBase, texts: Texts
 ) -> tuple[dict[str, float], list[Check]]:
     """What the float16 GGUF measures against the merged model, and every check of the way from adapter to GGUF."""
+    gguf = files.ggufs / paths.gguf(paths.F16).name
     merged = TransformersModel(files.merged)
     tuned = TransformersModel(files.base, files.adapter)
     merging = divergence.merged_logits(tuned, merged, texts.sequences[:CONVERSATIONS])
@@ -95,7 +99,7 @@ def prove(
     return measured, [
         parity.token_ids(tokenizer, model),
         parity.prompts(tokenizer, gguf, conversations, verify.context),
-        parity.stop_tokens(files.merged, tokenizer, gguf),
+        parity.stop_tokens(files.merged, tokenizer, reader),
         ending,
         parity.perplexity(model, gguf, text, tokenizer.bos_token_id if puts_bos(tokenizer) else None),
         divergence.top1_agreement(measured),

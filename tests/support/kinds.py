@@ -1,5 +1,6 @@
 """Kinds of Llama, as small bases from scratch: tied or not, of either rope type, with BOS in front of a text or not."""
 
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -30,8 +31,7 @@ class Kind(NamedTuple):
 
 
 LLAMA3 = Kind(tied=False, rope="default", bos=True)
-# Every pair of choices in four kinds rather than eight.
-KINDS = [LLAMA3, Kind(False, "llama3", False), Kind(True, "default", False), Kind(True, "llama3", True)]
+KINDS = [Kind(*choices) for choices in product((False, True), ROPES, (True, False))]
 
 
 def make_base(kind: Kind, train: Path, folder: Path) -> None:

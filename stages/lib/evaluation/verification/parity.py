@@ -18,7 +18,7 @@ from stages.lib.export import llama_server, llamacpp
 from stages.lib.model import chat
 
 CHUNK = 128  # tokens a chunk of the text whose perplexity is cross-checked
-CHUNKS = 40  # how many of them at most
+CHUNKS = 10  # how many of them at most
 BLOCKS_OF_256 = re.compile("_K|iq3|iq4_XS")  # quant types of llama.cpp, as this project spells them
 PERPLEXITY = 1e-3  # how far ours may be from llama-perplexity's, relative
 
@@ -54,11 +54,11 @@ def prompts(tokenizer: PreTrainedTokenizerBase, gguf: Path, asked: list[list[dic
     return _none_differs("the same prompts in llama-server", different, len(asked), "prompts")
 
 
-def stop_tokens(merged: Path, tokenizer: PreTrainedTokenizerBase, gguf: Path) -> Check:
+def stop_tokens(merged: Path, tokenizer: PreTrainedTokenizerBase, gguf: GGUFReader) -> Check:
     """Both configs list the same ids that end an answer; tokenizer and GGUF have the one of them that ends a turn."""
     config = read_json(merged / "config.json")["eos_token_id"]
     generation = read_json(merged / "generation_config.json")["eos_token_id"]
-    in_gguf = GGUFReader(gguf).fields["tokenizer.ggml.eos_token_id"].contents()
+    in_gguf = gguf.fields["tokenizer.ggml.eos_token_id"].contents()
     listed = config if isinstance(config, list) else [config]
     holds = config == generation and in_gguf == tokenizer.eos_token_id and in_gguf in listed
     ids = f"config {config}, generation_config {generation}, tokenizer {tokenizer.eos_token_id}, GGUF {in_gguf}"
@@ -100,16 +100,15 @@ def perplexity(model: GgufModel, gguf: Path, text: str, bos: int | None) -> Chec
     return Check("perplexity as llama-perplexity", holds, observed, f"within {PERPLEXITY:.1%} of each other")
 
 
-def tensor_types(gguf: Path, kind: str) -> dict[str, dict]:
+def tensor_types(gguf: GGUFReader, kind: str) -> dict[str, dict]:
     """Which types the tensors of a GGUF of some quant type have.
 
     `types`: how many are of each; `fallbacks`: by the type that they have instead, the matrices whose rows do not
     divide by 256, where the quant type has blocks of 256: the quantizer takes one of smaller blocks for them.
     """
-    tensors = GGUFReader(gguf).tensors
-    names = [tensor.tensor_type.name for tensor in tensors]
+    names = [tensor.tensor_type.name for tensor in gguf.tensors]
     fallbacks: dict[str, list[str]] = {}
-    for tensor in tensors:
+    for tensor in gguf.tensors:
         if BLOCKS_OF_256.search(kind) and len(tensor.shape) > 1 and int(tensor.shape[0]) % 256:
             fallbacks.setdefault(tensor.tensor_type.name, []).append(tensor.name)
     return {"types": {name: names.count(name) for name in sorted(set(names))}, "fallbacks": fallbacks}

@@ -7,8 +7,6 @@ from stages.lib.core.files import write_text
 from stages.lib.core.stage import run
 from stages.lib.data.prepared import sorted_dialogues
 from stages.lib.export import llamacpp
-from stages.lib.model.chat import rendered
-from stages.lib.model.loading import load_tokenizer
 
 CHARACTERS = 8  # a token has fewer on average: text for as many chunks as are asked for
 
@@ -18,14 +16,23 @@ def main(weighed: bool, chunks: int, prepared: Path, base: Path, gguf: Path, ima
     if not weighed:
         write_text(imatrix, "")
         return
+    text = training_text(prepared, base, chunks * llamacpp.CHUNK * CHARACTERS)
+    llamacpp.imatrix(gguf, text, imatrix, chunks)
+
+
+def training_text(prepared: Path, base: Path, enough: int) -> str:
+    """Rendered training dialogues, the first ones by id, until they have more than `enough` characters."""
+    # They import torch, which takes seconds; most runs make no matrix.
+    from stages.lib.model.chat import rendered
+    from stages.lib.model.loading import load_tokenizer
+
     tokenizer = load_tokenizer(base)
-    enough = chunks * llamacpp.CHUNK * CHARACTERS
     text = ""
     for row in sorted_dialogues(prepared / "train.jsonl"):
         text += rendered(tokenizer, row["messages"])
         if len(text) > enough:
             break
-    llamacpp.imatrix(gguf, text, imatrix, chunks)
+    return text
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def run_lines(settings: RunSettings, results: Results) -> dict[str, str]:
         "data": settings.data.name,
         "base": f"{settings.model.name} ({settings.model.source()})",
         "template": settings.template,
-        "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epochs, "
+        "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epoch{'s' * (train.num_train_epochs != 1)}, "
         f"learning rate {train.learning_rate:g}",
         "trained on": f"{tokens['dialogues']:,} dialogues, {tokens['label_tokens']:,} tokens of answers; "
         f"{training['steps']:,} steps, validation loss {training['eval_loss']:.3f}",

@@ -11,8 +11,6 @@ QUANT_TYPES = (
     "q2_K", "q3_K_S", "q3_K_M", "q3_K_L", "q4_0", "q4_1", "q4_K_S", "q4_K_M",
     "q5_0", "q5_1", "q5_K_S", "q5_K_M", "q6_K", "q8_0", "iq3_S", "iq3_M", "iq4_NL", "iq4_XS",
 )  # fmt: skip
-
-
 MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")  # of each layer of a GGUF
 TENSOR_TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "f16")
 

@@ -38,6 +38,10 @@ class Files(NamedTuple):
     ggufs: Path
     metrics: Path
 
+    def gguf(self, name: str) -> Path:
+        """One of the GGUFs, as `paths.gguf` names it."""
+        return self.ggufs / paths.gguf(name).name
+
 
 class Texts(NamedTuple):
     """The test dialogues, as each check needs them."""
@@ -52,7 +56,7 @@ def main(verify: Verify, files: Files, name: str) -> None:
 
     At most two models are in memory at a time.
     """
-    gguf = files.ggufs / paths.gguf(name).name
+    gguf = files.gguf(name)
     reader = read_gguf(gguf)
     tokenizer = load_tokenizer(files.base)
     texts = read_texts(verify, files, tokenizer)
@@ -60,7 +64,7 @@ def main(verify: Verify, files: Files, name: str) -> None:
     if name == paths.F16:
         measured, checks = prove(verify, files, reader, tokenizer, texts)
     else:
-        original = GgufModel(files.ggufs / paths.gguf(paths.F16).name, verify.context)
+        original = GgufModel(files.gguf(paths.F16), verify.context)
         measured = divergence.measure(original, GgufModel(gguf, verify.context), texts.sequences)
     about = {"name": name, "bytes": gguf.stat().st_size, "sha256": sha256(gguf)}
     result = about | measured | parity.tensor_types(reader, name) | {"lineage": lineage_of(reader)}
@@ -84,7 +88,7 @@ def prove(
     verify: Verify, files: Files, reader: GGUFReader, tokenizer: PreTrainedTokenizerBase, texts: Texts
 ) -> tuple[dict[str, float], list[Check]]:
     """What the float16 GGUF measures against the merged model, and every check of the way from adapter to GGUF."""
-    gguf = files.ggufs / paths.gguf(paths.F16).name
+    gguf = files.gguf(paths.F16)
     merged = TransformersModel(files.merged)
     tuned = TransformersModel(files.base, files.adapter)
     merging = divergence.merged_logits(tuned, merged, texts.sequences[:CONVERSATIONS])
@@ -111,7 +115,7 @@ def prove(
 
 def adapter_checks(files: Files, model: GgufModel, texts: Texts, context: int) -> list[Check]:
     """That the adapter's GGUF over the base's is the float16 GGUF; nothing where the adapter's is empty."""
-    adapter = files.ggufs / paths.gguf(paths.LORA).name
+    adapter = files.gguf(paths.LORA)
     if not adapter.stat().st_size:
         return []
     with tempfile.TemporaryDirectory(dir=files.ggufs) as temporary:  # where there is room for a model

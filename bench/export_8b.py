@@ -24,8 +24,7 @@ from bench.measuring import measure
 from bench.memory import LLAMA_3_8B
 from bench.vocabulary import llama3_tokenizer
 from stages.lib.core.files import write_json
-from stages.lib.core.resources import processor
-from stages.lib.export import llamacpp
+from stages.lib.core.resources import llama_cpp_build, processor
 from stages.lib.model import weights
 from stages.lib.settings.template import Template
 from stages.lib.settings.train import LINEAR
@@ -138,7 +137,7 @@ def forget_files() -> None:
 
 def speed(gguf: Path) -> dict[str, float]:
     """Tokens a second of llama.cpp while it reads a prompt of 64, and while it writes 16."""
-    command = [llamacpp.home() / "bin/llama-bench", "-m", gguf, "-p", "64", "-n", "16", "-r", "2", "-o", "json"]
+    command = [llama_cpp_build() / "bin/llama-bench", "-m", gguf, "-p", "64", "-n", "16", "-r", "2", "-o", "json"]
     rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return {"prompt" if row["n_prompt"] else "answer": row["avg_ts"] for row in rows}
 

@@ -21,8 +21,8 @@ NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_
 QUANTIZED = {"8bit": {"load_in_8bit": True}, "4bit": NF4 | {"bnb_4bit_compute_dtype": torch.bfloat16}}
 
 
-def train(settings: dict, out: Path) -> None:
-    """Train as `settings["train"]` has it, a section of params.yaml, for `steps`; nothing is evaluated or saved.
+def tune(settings: dict, out: Path) -> None:
+    """Tune as `settings["train"]` has it, a section of params.yaml, for `steps`; nothing is evaluated or saved.
 
     `packed`: padding-free packed sequences, else padded ones; `by_length`: documents of like length together.
     """
@@ -79,4 +79,4 @@ def train(settings: dict, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    train(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
+    tune(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))

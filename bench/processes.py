@@ -4,24 +4,73 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
+from stages.lib.core.files import read_json, write_json
 
-def run(module: str, settings: dict, folder: Path, *packages: str) -> dict:
-    """What `python -m bench.MODULE SETTINGS OUT` wrote, or `{"failed": its last line}`; it can import the packages."""
+LAST = 3  # lines of what a failed process said
+TRL = "trl==1.16.0"
+
+
+def run(
+    module: str, settings: dict, folder: Path, *packages: str, seconds: float | None = None, aloud: bool = False
+) -> dict:
+    """What `python -m bench.MODULE SETTINGS OUT` wrote; with `failed`, why, where it failed or took over `seconds`.
+
+    It can import the packages. With `aloud`, what it prints is seen while it runs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    given, out = folder / "settings.json", folder / "seen.json"
+    given, out, said = folder / "settings.json", folder / "seen.json", folder / "stderr.txt"
     given.write_text(json.dumps(settings), encoding="utf-8")
+    out.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"bench.{module}", str(given), str(out)]
     path = os.pathsep.join([str(installed(*packages)) if packages else "", os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]}
-    return json.loads(out.read_text(encoding="utf-8"))
+    environment = os.environ | {"PYTHONPATH": path}
+    stdout = None if aloud else subprocess.DEVNULL
+    with said.open("wb") as stderr:
+        try:
+            status = subprocess.run(command, stdout=stdout, stderr=stderr, env=environment, timeout=seconds).returncode
+        except subprocess.TimeoutExpired:
+            status = None
+    if status == 0:
+        return read_json(out)
+    seen = read_json(out) if out.exists() else {}
+    how = f"stopped after {seconds:.0f} s" if status is None else ended(status)
+    lines = said.read_text(encoding="utf-8", errors="replace").split("\n")
+    return seen | {"failed": " / ".join([how, *[line.strip()[:300] for line in lines if line.strip()][-LAST:]])}
+
+
+def ended(status: int) -> str:
+    """How a process ended, by its status."""
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+
+
+class Answers:
+    """What a process has measured: each answer is printed, and added to the JSON that `run` gives back, at once."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.figures = out, {}
+
+    def add(self, line: str, **figures) -> None:
+        """Say a line, and keep its figures."""
+        print(f"  {line}", flush=True)
+        self.figures |= figures
+        write_json(self.out, self.figures)
+
+
+def asked() -> tuple[dict, Answers]:
+    """What `run` asks of this process, and where its answers go."""
+    return read_json(Path(sys.argv[1])), Answers(Path(sys.argv[2]))
+
+
+def trl(gpu: bool) -> tuple[str, ...]:
+    """TRL, and beside a GPU Liger's kernels, which need one."""
+    return (TRL, "liger-kernel") if gpu else (TRL,)
 
 
 def installed(*packages: str) -> Path:

@@ -27,7 +27,7 @@ class Clock(TrainerCallback):
         self.ended: list[float] = []
         self.losses: list[float] = []
         self.tokens: list[int] = []
-        self.peak = 0
+        self.peaks: dict[str, int] = {}
 
     def on_train_begin(self, args, state, control, **_):
         """Forget what was taken before."""
@@ -40,7 +40,7 @@ class Clock(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ended.append(time.perf_counter())
-        self.peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident()
+        self.peaks = peaks()
 
     def on_log(self, args, state, control, logs, **_):
         """Note the loss of a step."""
@@ -60,25 +60,34 @@ class Clock(TrainerCallback):
         return collate_and_count
 
     def save(self, path: Path, accumulation: int) -> None:
-        """Write `tokens_per_second`, the median `step_seconds`, `peak` (bytes) and the `losses`.
-
-        The peak is of the GPU's memory, else of all that the process has resident while it trains.
-        """
+        """Write `tokens_per_second`, the median `step_seconds`, the `peaks` while it trained and the `losses`."""
         steps = len(self.ended)
         tokens = [sum(self.tokens[i * accumulation : (i + 1) * accumulation]) for i in range(steps)]
         timed = self.ended[-1] - self.ended[WARM_UP - 1]
         seconds = [after - before for before, after in pairwise(self.ended[WARM_UP - 1 :])]
         seen = {"tokens_per_second": sum(tokens[WARM_UP:]) / timed, "step_seconds": median(seconds)}
-        path.write_text(json.dumps(seen | {"peak": self.peak, "losses": self.losses}), encoding="utf-8")
+        path.write_text(json.dumps(seen | self.peaks | {"losses": self.losses}), encoding="utf-8")
 
 
 def watch(cap_gib: float) -> Clock:
     """A clock on the Trainer that this process makes next; `cap_gib`, where not 0, is all that it may take of a GPU."""
-    if cap_gib and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(cap_gib * 2**30 / torch.cuda.mem_get_info()[1])
+    cap(cap_gib)
     clock = Clock()
     trainer.DEFAULT_CALLBACKS.append(clock)
     return clock
+
+
+def cap(gib: float) -> None:
+    """Let this process allocate no more than so much of a GPU; 0: as much as there is."""
+    if gib and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / torch.cuda.mem_get_info()[1]))
+
+
+def peaks() -> dict[str, int]:
+    """Most bytes at once: `peak`, allocated on the GPU, and `reserved` by torch there; without one `peak`, resident."""
+    if torch.cuda.is_available():
+        return {"peak": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
+    return {"peak": resident()}
 
 
 def section(method: str, **changes) -> dict:

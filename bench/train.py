@@ -22,10 +22,12 @@ import torch
 from datasets import Dataset, load_from_disk
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.flops import of_training, product_rate
-from bench.processes import run
+from bench.processes import run, trl
 from bench.steps import section
 from stages import tokenize
 from stages.lib.base.scratch import from_scratch
@@ -37,8 +39,7 @@ from stages.lib.model.chat import IGNORED
 from stages.lib.settings.model import Scratch
 from stages.lib.settings.template import Template
 
-# Liger's kernels are for GPUs.
-TRL = ("trl==1.16.0", *(["liger-kernel"] if torch.cuda.is_available() else []))
+TRL = trl(torch.cuda.is_available())
 RESULT, PICTURE = Path(__file__).with_suffix(".json"), Path(__file__).with_suffix(".svg")
 ROUNDS, STEPS, SEED = 3, 40, 1
 SMALL_STEPS = 12
@@ -156,25 +157,31 @@ class Rounds(NamedTuple):
 
 def compare(variants: dict, settings: dict, base: Path, folder: Path, rounds: Rounds) -> dict[str, list]:
     """What each variant's clock saw in each round, the variants in turn, on the rows laid out in the folder."""
+    seen = {name: [] for name in variants}
+    for number in range(rounds.rounds):
+        for name, variant in variants.items():
+            asked = one_run(variant, settings, base, folder, rounds)
+            started = time.perf_counter()
+            seen[name].append(run(variant[0], asked, folder / "run", *TRL))
+            figures = {key: value for key, value in seen[name][-1].items() if key != "losses"}
+            logging.info("round %d, %s, %.0f s: %s", number + 1, name, time.perf_counter() - started, figures)
+    return seen
+
+
+def one_run(variant: tuple, settings: dict, base: Path, folder: Path, rounds: Rounds) -> dict:
+    """What the module of a variant is asked, on the rows laid out in the folder."""
+    _, laid, told, changes = variant
     documents, rows = len(load_from_disk(folder / "padded")), len(load_from_disk(folder / "packed"))
     batch, accumulation = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
     batches = {"packed": (batch, accumulation), "one": (1, batch * accumulation)}
     batches["padded"] = (round(batch * documents / rows), accumulation)
     once = {"num_train_epochs": 1, "eval_steps": 10**6, "save_steps": 10**6, "load_best_model_at_end": False}
-    seen = {name: [] for name in variants}
-    for number in range(rounds.rounds):
-        for name, (module, laid, told, changes) in variants.items():
-            size = dict(zip(("per_device_train_batch_size", "gradient_accumulation_steps"), batches[laid], strict=True))
-            packed = laid != "padded"
-            one = told | {"base": str(base), "tokenized": str(folder / "packed-ours"), "packed": packed}
-            one |= {"data": str(folder / ("packed" if packed else "padded"))}
-            one |= {"train": settings | once | size | changes, "seed": SEED}
-            one |= {"steps": rounds.steps, "cap_gib": rounds.cap_gib}
-            started = time.perf_counter()
-            seen[name].append(run(module, one, folder / "run", *TRL))
-            figures = {key: value for key, value in seen[name][-1].items() if key != "losses"}
-            logging.info("round %d, %s, %.0f s: %s", number + 1, name, time.perf_counter() - started, figures)
-    return seen
+    size = dict(zip(("per_device_train_batch_size", "gradient_accumulation_steps"), batches[laid], strict=True))
+    packed = laid != "padded"
+    asked = told | {"base": str(base), "tokenized": str(folder / "packed-ours"), "packed": packed}
+    asked |= {"data": str(folder / ("packed" if packed else "padded"))}
+    asked |= {"train": settings | once | size | changes, "seed": SEED}
+    return asked | {"steps": rounds.steps, "cap_gib": rounds.cap_gib}
 
 
 def as_trl_has_it(rows: Dataset) -> Iterator[tuple[dict, list[dict]]]:
@@ -198,12 +205,14 @@ def random_rows(rows: int, length: int, vocab_size: int) -> Dataset:
 
 
 def llama(config: dict, folder: Path) -> None:
-    """Write a model of random weights in bfloat16, with the tiny base's tokenizer: only its padding token is used."""
+    """Write a model of random weights in bfloat16, with a tokenizer of which only the padding token is used."""
     torch.manual_seed(SEED)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = LlamaForCausalLM._from_config(LlamaConfig(**config), dtype=torch.bfloat16)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(paths.BASE).save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="2GB")  # a shard at a time goes through the machine's memory
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    vocabulary = WordLevel({token: i for i, token in enumerate(special.values())}, unk_token=special["unk_token"])
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(vocabulary), **special).save_pretrained(folder)
 
 
 def limit(config: dict, rows: Dataset, seen: list[dict], r: int, peak: float = 0, batch: int = 4) -> dict:
@@ -233,19 +242,27 @@ def draw(losses: dict[str, list[float]]) -> None:
 
 
 def table(seen: dict[str, list]) -> str:
-    """A row a variant, in Markdown: medians, and the median of the rounds' ratios to ours."""
+    """A row a variant, in Markdown: medians, and the median of the rounds' ratios to ours, where ours has not failed."""
     lines = ["| | tokens/s | ours to it | peak resident memory | to ours | last loss |", "|---|---|---|---|---|---|"]
+    ours = seen["ours"]
     for name, rounds in seen.items():
-        if failed := next((one["failed"] for one in rounds if "failed" in one), None):
-            lines.append(f"| {name} | failed: {failed} |")
+        if failed := why_failed(rounds):
+            lines.append(f"| {name} | failed: {failed} | – | – | – | – |")
             continue
-        pairs = list(zip(seen["ours"], rounds, strict=True))
-        speed = median(ours["tokens_per_second"] / one["tokens_per_second"] for ours, one in pairs)
-        memory = median(one["peak"] / ours["peak"] for ours, one in pairs)
+        speed = memory = "–"
+        if not why_failed(ours):
+            pairs = list(zip(ours, rounds, strict=True))
+            speed = f"{median(our['tokens_per_second'] / one['tokens_per_second'] for our, one in pairs):.2f}"
+            memory = f"{median(one['peak'] / our['peak'] for our, one in pairs):.2f}"
         tokens, peak = (median(one[key] for one in rounds) for key in ("tokens_per_second", "peak"))
         loss = rounds[0]["losses"][-1]
-        lines.append(f"| {name} | {tokens:,.0f} | {speed:.2f} | {peak / 1e6:,.0f} MB | {memory:.2f} | {loss:.4f} |")
+        lines.append(f"| {name} | {tokens:,.0f} | {speed} | {peak / 1e6:,.0f} MB | {memory} | {loss:.4f} |")
     return "\n".join(lines)
+
+
+def why_failed(rounds: list[dict]) -> str:
+    """Why the first round that failed did; empty where none has."""
+    return next((one["failed"].replace("|", "/") for one in rounds if "failed" in one), "")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Build llama.cpp from the pinned source archive: `python llama.cpp/build.py`.
 
 Unpacks the tree to src/ and its binaries and libraries to build/; does nothing where they are already
-there. GGML_CUDA=1 in the environment switches CUDA on.
+there. It is built with CUDA where nvcc and a GPU are there, else for the CPU; what is built stays so. GGML_CUDA=1 or 0
+in the environment decides instead, and builds anew what is not so.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ import tarfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+DEVICES = Path("/dev")  # where Linux has a file for each of NVIDIA's GPUs
+CUDA = Path("/usr/local/cuda")  # where NVIDIA's installer puts it
 TARGETS = ["llama-quantize", "llama-imatrix", "llama-perplexity", "llama-server", "llama-cli", "llama-bench", "mtmd"]
 BESIDE = ["convert_hf_to_gguf.py", "convert_lora_to_gguf.py", "conversion", "gguf-py", "models"]  # linked to build/
 OPTIONS = [
@@ -33,21 +36,48 @@ WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 def main(here: Path = HERE) -> None:
     """Fetch, verify, unpack, configure and build; exits with one sentence where that cannot be done."""
     pin = json.loads((here / "pin.json").read_text())
-    cuda = os.environ.get("GGML_CUDA", "0") not in ("", "0", "OFF")
     stamp = here / "build" / "stamp.json"
+    built = json.loads(stamp.read_text()) if stamp.is_file() else {}
+    cuda, why = with_cuda(built)
     wanted = pin | {"cuda": cuda, "beside": BESIDE, "options": [*OPTIONS, *WITHOUT_AMX]}
-    if stamp.is_file() and json.loads(stamp.read_text()) == wanted:
+    if built == wanted:
         return
-    compiler = find_compiler()
+    print(f"llama.cpp: building {'with CUDA' if cuda else 'for the CPU'}: {why}", flush=True)
+    compiler, nvcc = find_compiler(), find_nvcc() if cuda else None
+    if cuda and not nvcc:
+        sys.exit(
+            "llama.cpp/build.py: no nvcc found, CUDA's compiler (tried $CUDACXX, PATH, /usr/local/cuda/bin); "
+            "install the CUDA toolkit, or build for the CPU with GGML_CUDA=0"
+        )
     source = here / "src" / pin["sha256"][:12]
     if not source.is_dir():
         unpack(archive(here / "src", pin), source)
-    build(source / "vendor" / "llama.cpp", here / "build", compiler, cuda)
+    stamp.unlink(missing_ok=True)
+    if built.get("cuda", cuda) != cuda:
+        shutil.rmtree(here / "build")  # else its CUDA library would outlast it
+    build(source / "vendor" / "llama.cpp", here / "build", compiler, nvcc)
     for name in BESIDE:
         link = here / "build" / name
         link.unlink(missing_ok=True)
         link.symlink_to(source / "vendor" / "llama.cpp" / name)
     stamp.write_text(json.dumps(wanted) + "\n")  # last: a killed build has no stamp and is taken up again
+
+
+def with_cuda(built: dict) -> tuple[bool, str]:
+    """Whether to build with CUDA, and why; `built` is the stamp of what is there, if anything is."""
+    if asked := os.environ.get("GGML_CUDA"):
+        return asked not in ("0", "OFF"), f"GGML_CUDA={asked}"
+    if "cuda" in built:
+        return built["cuda"], "as it was before"
+    gpu = shutil.which("nvidia-smi") is not None or any(DEVICES.glob("nvidia[0-9]*"))
+    there = {"a GPU": gpu, "nvcc": find_nvcc() is not None}
+    missing = [name for name, found in there.items() if not found]
+    return not missing, f"there is no {' and no '.join(missing)}" if missing else "nvcc and a GPU are there"
+
+
+def find_nvcc() -> str | None:
+    """Path of CUDA's compiler, also where its installer leaves it out of PATH; None where there is none."""
+    return os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which("nvcc", path=CUDA / "bin")
 
 
 def find_compiler() -> str:
@@ -105,10 +135,11 @@ def unpack(path: Path, target: Path) -> None:
     path.unlink()
 
 
-def build(tree: Path, folder: Path, compiler: str, cuda: bool) -> None:
+def build(tree: Path, folder: Path, compiler: str, nvcc: str | None) -> None:
     """Configure with CMake and build with Ninja, both from the interpreter's own environment where they are."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    options = [*OPTIONS, f"-DCMAKE_CXX_COMPILER={compiler}", f"-DGGML_CUDA={'ON' if cuda else 'OFF'}"]
+    options = [*OPTIONS, f"-DCMAKE_CXX_COMPILER={compiler}", f"-DGGML_CUDA={'ON' if nvcc else 'OFF'}"]
+    options += [f"-DCMAKE_CUDA_COMPILER={nvcc}"] if nvcc else []
     if knows(compiler, WITHOUT_AMX):
         flags = " ".join(WITHOUT_AMX)
         options += [f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"]

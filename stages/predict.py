@@ -10,14 +10,13 @@ from stages.lib.core.stage import run
 from stages.lib.data.prepared import sorted_dialogues
 from stages.lib.data.safety_prompts import read_prompts
 from stages.lib.evaluation.engines.language_model import open_model
+from stages.lib.evaluation.engines.text import ROWS
 from stages.lib.evaluation.predict.dialogues import predict_dialogues
 from stages.lib.evaluation.predict.examples import answer_examples, question_examples, stop_ids_of
 from stages.lib.evaluation.predict.exams import predict_exam, predict_shuffled, shuffle_options
 from stages.lib.evaluation.predict.safety import predict_safety
 from stages.lib.model.loading import load_tokenizer
 from stages.lib.settings.predict import Predict
-
-ROWS = 128  # texts that a model reads together
 
 
 class Files(NamedTuple):
@@ -40,7 +39,7 @@ def main(asked: Predict, files: Files, name: str, model_path: str) -> None:
     exam = question_examples(tokenizer, questions, asked.context)
     prompts = read_prompts(files.safety_prompts)
 
-    model = open_model(files.models / model_path, files.base, asked.context, ROWS)
+    model = open_model(files.models / model_path, files.base, asked.context, ROWS, asked.batch_tokens)
     answered = asked.answers or len(examples)
     predictions = predict_dialogues(model, examples, answered, tokenizer, asked.max_new_tokens, stop_ids)
     choices = predict_exam(model, exam, tokenizer, stop_ids)

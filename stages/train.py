@@ -8,12 +8,14 @@ from typing import NamedTuple
 from stages.lib.core import paths
 from stages.lib.core.files import read_json, write_json, write_text
 from stages.lib.core.stage import run
+from stages.lib.model.allocator import use_expandable_segments
+from stages.lib.model.device import device, free_memory
 from stages.lib.model.loading import trained_token_ids
 from stages.lib.settings.template import Template
 from stages.lib.settings.track import Track
 from stages.lib.settings.train import Train
-from stages.lib.training import checkpoints, history, launch, memory, wandb_run
-from stages.lib.training.hardware import free_memory, require_gpu, resolved
+from stages.lib.training import checkpoints, history, launch, memory, preflight, wandb_run
+from stages.lib.training.hardware import require_gpu, resolved
 from stages.lib.training.trainer import Places, finetune
 
 
@@ -29,9 +31,13 @@ class Files(NamedTuple):
 
 def main(train: Train, template: Template, track: Track, seed: int, files: Files) -> dict[str, float]:
     """Tune, resuming from the last checkpoint of the same key; save adapter and curves; return tokens per second."""
+    use_expandable_segments()
     train = resolved(train)
     require_gpu(train.launch)
-    memory.require(read_json(files.base / "config.json"), train, free_memory())
+    config = read_json(files.base / "config.json")
+    memory.require(config, train, free_memory(device()))
+    if not launch.joining():
+        preflight.require(config, train, paths.checkout(), device())
     trained_ids = trained_token_ids(files.base)
     inputs = [files.tokenized, files.base]
     key = checkpoints.key_of(train, seed, inputs)

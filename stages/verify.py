@@ -2,11 +2,11 @@
 
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from gguf import GGUFReader
-from transformers import PreTrainedTokenizerBase
 
 from stages.lib.base.gguf_file import read_gguf
 from stages.lib.core import paths
@@ -14,14 +14,17 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.files import sha256, write_json
 from stages.lib.core.stage import run
 from stages.lib.data.prepared import sorted_dialogues
+from stages.lib.evaluation.engines.batches import greedy
 from stages.lib.evaluation.engines.gguf_model import GgufModel
 from stages.lib.evaluation.engines.transformers_model import TransformersModel
 from stages.lib.evaluation.predict.examples import answer_examples, stop_ids_of
 from stages.lib.evaluation.verification import divergence, parity
 from stages.lib.evaluation.verification.check import Check
+from stages.lib.evaluation.verification.recorded import Recorded
 from stages.lib.export import llamacpp
 from stages.lib.export.gguf_keys import lineage_of
 from stages.lib.model.chat import puts_bos
+from stages.lib.model.device import device
 from stages.lib.model.loading import load_tokenizer
 from stages.lib.settings.verify import Verify
 
@@ -50,23 +53,27 @@ class Texts(NamedTuple):
     examples: list[dict]  # those that fit the context, as many as settings say
     sequences: list[list[int]]  # token ids of the examples, EOS included
 
+    def plain(self) -> str:
+        """What is said in them, without markers."""
+        return "\n\n".join(message["content"] for row in self.dialogues for message in row["messages"])
+
 
 def main(verify: Verify, files: Files, name: str) -> None:
     """Measure one GGUF and write metrics/models/NAME/verification.json; raises UserError where a check does not hold.
 
-    At most two models are in memory at a time.
+    One model is in memory at a time, on a GPU where there is one; what the others said of the texts is on disk.
     """
+    llamacpp.sum_in_float32()
     gguf = files.gguf(name)
     reader = read_gguf(gguf)
-    tokenizer = load_tokenizer(files.base)
-    texts = read_texts(verify, files, tokenizer)
+    texts = read_texts(verify, files)
     checks: list[Check] = []
-    if name == paths.F16:
-        measured, checks = prove(verify, files, reader, tokenizer, texts)
-    else:
-        original = GgufModel(files.gguf(paths.F16), verify.context)
-        measured = divergence.measure(original, GgufModel(gguf, verify.context), texts.sequences)
-    about = {"name": name, "bytes": gguf.stat().st_size, "sha256": sha256(gguf)}
+    with tempfile.TemporaryDirectory(dir=files.ggufs) as temporary:  # where there is room for a model
+        if name == paths.F16:
+            measured, checks = prove(verify, files, reader, texts, Path(temporary))
+        else:
+            measured = compare(verify, files, name, texts, Path(temporary))
+    about = {"name": name, "bytes": gguf.stat().st_size, "sha256": sha256(gguf), "measured_with": llamacpp.version()}
     result = about | measured | parity.tensor_types(reader, name) | {"lineage": lineage_of(reader)}
     write_json(paths.verification(files.metrics, name), result | {"checks": [check.as_json() for check in checks]})
     if failed := [str(check) for check in checks if not check.holds]:
@@ -76,54 +83,68 @@ def main(verify: Verify, files: Files, name: str) -> None:
         )
 
 
-def read_texts(verify: Verify, files: Files, tokenizer: PreTrainedTokenizerBase) -> Texts:
+def read_texts(verify: Verify, files: Files) -> Texts:
     """The test dialogues as text and as token ids."""
+    tokenizer = load_tokenizer(files.base)
     dialogues = sorted_dialogues(files.prepared / "test.jsonl")
     examples = answer_examples(tokenizer, dialogues, verify.context)[: verify.dialogues]
     sequences = [[*one["prompt_ids"], *one["answer_ids"], tokenizer.eos_token_id] for one in examples]
     return Texts(dialogues, examples, sequences)
 
 
+def compare(verify: Verify, files: Files, name: str, texts: Texts, folder: Path) -> dict[str, float]:
+    """What a quantised GGUF measures against the float16 one."""
+    with closing(GgufModel(files.gguf(paths.F16), verify.context)) as model:
+        original = Recorded(model, texts.sequences, folder / paths.F16)
+    with closing(GgufModel(files.gguf(name), verify.context)) as model:
+        return divergence.measure(original, model, texts.sequences)
+
+
 def prove(
-    verify: Verify, files: Files, reader: GGUFReader, tokenizer: PreTrainedTokenizerBase, texts: Texts
+    verify: Verify, files: Files, reader: GGUFReader, texts: Texts, folder: Path
 ) -> tuple[dict[str, float], list[Check]]:
     """What the float16 GGUF measures against the merged model, and every check of the way from adapter to GGUF."""
     gguf = files.gguf(paths.F16)
-    merged = TransformersModel(files.merged)
-    tuned = TransformersModel(files.base, files.adapter)
-    merging = divergence.merged_logits(tuned, merged, texts.sequences[:CONVERSATIONS])
-    del tuned
-    model = GgufModel(gguf, verify.context)
-    measured = divergence.measure(merged, model, texts.sequences)
+    tokenizer = load_tokenizer(files.base)
+    bos = tokenizer.bos_token_id if puts_bos(tokenizer) else None
+    some = texts.sequences[:CONVERSATIONS]
     prompts = [one["prompt_ids"] for one in texts.examples[: verify.prompts]]
-    ending = parity.answers_end(merged, model, prompts, verify.max_new_tokens, stop_ids_of(files.base))
-    del merged  # llama-server is the second model below
+    limit, stop_ids = verify.max_new_tokens, stop_ids_of(files.base)
+    with closing(TransformersModel(files.merged, device=device())) as model:
+        merged = Recorded(model, texts.sequences, folder / "merged")
+        wanted = greedy(model, prompts, limit, stop_ids, "answers of the merged model")
+    with closing(TransformersModel(files.base, files.adapter, device())) as model:
+        merging = divergence.merged_logits(model, merged, some)
+    with closing(GgufModel(gguf, verify.context)) as model:
+        measured = divergence.measure(merged, model, texts.sequences)
+        answers = greedy(model, prompts, limit, stop_ids, "answers of the GGUF")
+        token_ids = parity.token_ids(tokenizer, model)
+        perplexity = parity.perplexity_of(model, texts.plain(), bos)
+        f16 = Recorded(model, some, folder / paths.F16)
     conversations = [one["messages"][:-1] for one in texts.examples[:CONVERSATIONS]]
-    text = "\n\n".join(message["content"] for row in texts.dialogues for message in row["messages"])
     return measured, [
-        parity.token_ids(tokenizer, model),
+        token_ids,
         parity.prompts(tokenizer, gguf, conversations, verify.context),
         parity.stop_tokens(files.merged, tokenizer, reader),
-        ending,
-        parity.perplexity(model, gguf, text, tokenizer.bos_token_id if puts_bos(tokenizer) else None),
+        parity.answers_end(wanted, answers, limit),
+        parity.same_perplexity(perplexity, gguf, texts.plain()),
         divergence.top1_agreement(measured),
         divergence.mean_divergence(measured, "from the merged model"),
         merging,
-        *adapter_checks(files, model, texts, verify.context),
+        *adapter_checks(files, f16, some, verify.context, folder),
     ]
 
 
-def adapter_checks(files: Files, model: GgufModel, texts: Texts, context: int) -> list[Check]:
+def adapter_checks(files: Files, f16: Recorded, sequences: list[list[int]], context: int, folder: Path) -> list[Check]:
     """That the adapter's GGUF over the base's is the float16 GGUF; nothing where the adapter's is empty."""
     adapter = files.gguf(paths.LORA)
     if not adapter.stat().st_size:
         return []
-    with tempfile.TemporaryDirectory(dir=files.ggufs) as temporary:  # where there is room for a model
-        base = Path(temporary) / "base.gguf"
-        llamacpp.convert(files.base, base, {})
-        laid_over = GgufModel(base, context, adapter=adapter)
-        measured = divergence.measure(model, laid_over, texts.sequences[:CONVERSATIONS])
-        return [divergence.mean_divergence(measured, "of the adapter's GGUF over the base's")]
+    base = folder / "base.gguf"
+    llamacpp.convert(files.base, base, {})
+    with closing(GgufModel(base, context, adapter=adapter)) as laid_over:
+        measured = divergence.measure(f16, laid_over, sequences)
+    return [divergence.mean_divergence(measured, "of the adapter's GGUF over the base's")]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.lib.core.files import read_json, sha256
-from stages.lib.export import llamacpp
+from stages.lib.core.resources import llama_cpp_build
 from support.settings import ROOT
 
 SMOKE = ["dvc", "exp", "run", "-S", "+experiment=smoke"]
@@ -20,7 +20,7 @@ TYPES = ["-S", "export.types=[q4_K_M,q5_K_M]"]
 def call(folder: Path, *command: str) -> subprocess.CompletedProcess:
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "LLAMA_CPP_DIR": str(llamacpp.home()),
+        "LLAMA_CPP_DIR": str(llama_cpp_build()),
     }
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 

@@ -14,7 +14,7 @@ from stages.lib.settings.predict import Predict
 from support.sample import conversations
 from support.settings import ROOT
 
-SETTINGS = Predict(dialogues=0, answers=6, questions=0, shuffles=2, max_new_tokens=24, context=512)
+SETTINGS = Predict(dialogues=0, answers=6, questions=0, shuffles=2, max_new_tokens=24, context=512, batch_tokens=4096)
 SAFETY = ROOT / "data/safety"
 
 

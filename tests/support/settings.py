@@ -48,6 +48,7 @@ def train_settings(**changes) -> Train:
         "attention": "documents",
         "optim": "adamw_torch_fused",
         "torch_compile": False,
+        "use_liger_kernel": False,
         "gradient_checkpointing": False,
         "activation_offload": False,
         "per_device_train_batch_size": 2,

@@ -1,4 +1,4 @@
-"""The machine: its processor, and room on disk and in memory, asked for before long work starts."""
+"""The machine: its processor, its build of llama.cpp, room on disk and in memory; asked for before long work starts."""
 
 import os
 import platform
@@ -9,6 +9,21 @@ from pathlib import Path
 import psutil
 
 from stages.lib.core.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def llama_cpp_build() -> Path:
+    """The build: `$LLAMA_CPP_DIR`, else llama.cpp/build of the main checkout beside a temporary one of DVC.
+
+    Raises UserError where nothing was built there.
+    """
+    named = os.environ.get("LLAMA_CPP_DIR")
+    folder = Path(named) if named else Path(os.environ.get("DVC_ROOT", ROOT)) / "llama.cpp" / "build"
+    if not any((folder / "bin").glob("llama-*")):
+        fix = "point LLAMA_CPP_DIR at a build" if named else "build it with `make llama.cpp`"
+        raise UserError(f"{folder}: no llama.cpp build there; {fix}")
+    return folder
 
 
 def require_disk(folder: Path, size: float, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Every llama.cpp tool and its flags: where the build lies, converting, quantising, measuring.
+"""Every llama.cpp tool and its flags: converting, quantising, measuring.
 
 A server, which goes on running, is `llama_server`'s.
 """
@@ -17,33 +17,27 @@ from gguf import GGUFReader
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, replacing
-from stages.lib.core.resources import require_disk
+from stages.lib.core.resources import llama_cpp_build, require_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 PIN = ROOT / "llama.cpp" / "pin.json"
+CONVERTER = ROOT / "llama.cpp" / "convert.py"
 CHUNK = 512  # tokens that llama-imatrix reads at a time
 ATTEMPTS = 5  # llama-perplexity logs from a thread of its own, which its end may cut off on a busy machine
 FULL = 1 << 20  # bytes: a disk on which a tool could not write has fewer free
 UNWEIGHED = ("q8_0",)  # so fine that the quantizer asks no importance matrix
 
 
-def home() -> Path:
-    """The build: `$LLAMA_CPP_DIR`, else llama.cpp/build of the main checkout beside a temporary one of DVC.
-
-    Raises UserError where nothing was built there.
-    """
-    named = os.environ.get("LLAMA_CPP_DIR")
-    folder = Path(named) if named else Path(os.environ.get("DVC_ROOT", ROOT)) / "llama.cpp" / "build"
-    if not (folder / "bin" / "llama-quantize").is_file():
-        fix = "point LLAMA_CPP_DIR at a build" if named else "build it with `make llama.cpp`"
-        raise UserError(f"{folder}: no llama.cpp build there; {fix}")
-    return folder
-
-
 def version() -> str:
-    """Which llama.cpp this project builds, as llama.cpp/pin.json has it."""
+    """Which llama.cpp this is: as llama.cpp/pin.json has it, built for CUDA or for the CPU, which round differently."""
     pin = read_json(PIN)
-    return f"{pin['package']} {pin['version']}, sha256 {pin['sha256']}"
+    device = "CUDA" if list((llama_cpp_build() / "bin").glob("*ggml-cuda*")) else "CPU"
+    return f"{pin['package']} {pin['version']}, sha256 {pin['sha256']}, {device} build"
+
+
+def sum_in_float32() -> None:
+    """Let CUDA sum the products of float16 matrices in float32 from here on, in this process and those it starts."""
+    os.environ.setdefault("GGML_CUDA_CUBLAS_COMPUTE_TYPE", "f32")
 
 
 def convert(model: Path, target: Path, metadata: dict[str, str]) -> None:
@@ -62,7 +56,7 @@ def convert_adapter(base: Path, adapter: Path, target: Path, metadata: dict[str,
 
 
 def _convert(script: str, arguments: Sequence[object], target: Path, metadata: dict[str, str]) -> None:
-    command = [sys.executable, ROOT / "llama.cpp" / "convert.py", home(), json.dumps(metadata), script, *arguments]
+    command = [sys.executable, CONVERTER, llama_cpp_build(), json.dumps(metadata), script, *arguments]
     with replacing(target) as temporary:
         output = ["--outtype", "f16", "--outfile", temporary]
         _run([*command, *output], f"converting to {target}", writes=temporary)
@@ -76,7 +70,7 @@ def imatrix(source: Path, text: str, target: Path, chunks: int) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "train.txt").write_text(text, encoding="utf-8")
-        command = [home() / "bin" / "llama-imatrix", "-m", source.absolute(), "-f", "train.txt", "--parse-special"]
+        command = [_tool("llama-imatrix"), "-m", source.absolute(), "-f", "train.txt", "--parse-special"]
         command += ["--output-format", "gguf", "-c", CHUNK, "--chunks", chunks, "--no-ppl", "-o"]
         what = f"measuring the importance of {source}'s weights"
         with replacing(target) as temporary:
@@ -98,7 +92,7 @@ def quantize(
     """
     if not source.is_file():
         raise UserError(f"{source}: no such file; build it with `dvc repro convert`")
-    tool = home() / "bin" / "llama-quantize"
+    tool = _tool("llama-quantize")
     options = [part for name, other in tensor_types.items() for part in ("--tensor-type", f"{name}={other}")]
     options += ["--imatrix", importance.name] if importance else []
     cwd = importance.parent if importance else None  # its name is written into the file, and no path of this machine
@@ -119,7 +113,7 @@ def perplexity(source: Path, text: str, context: int, chunks: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_text(text, encoding="utf-8")
-        command = [home() / "bin" / "llama-perplexity", "-m", source, "-f", path, "-c", context, "-b", context]
+        command = [_tool("llama-perplexity"), "-m", source, "-f", path, "-c", context, "-b", context]
         command += ["--chunks", chunks]
         for _ in range(ATTEMPTS):
             printed = _run(command, f"measuring the perplexity of {source}")
@@ -130,13 +124,17 @@ def perplexity(source: Path, text: str, context: int, chunks: int) -> float:
 
 def server_command(source: Path, context: int, host: str, port: int) -> list[str]:
     """What starts a llama-server that has a GGUF loaded and renders prompts by its own template."""
-    command = [home() / "bin" / "llama-server", "-m", source, "-c", context, "--host", host, "--port", port, "--jinja"]
+    command = [_tool("llama-server"), "-m", source, "-c", context, "--host", host, "--port", port, "--jinja"]
     return list(map(str, command))
 
 
 def library_path() -> Path:
     """The folder of the shared libraries that llama-cpp-python loads."""
-    return home() / "bin"
+    return llama_cpp_build() / "bin"
+
+
+def _tool(name: str) -> Path:
+    return library_path() / name
 
 
 def _run(command: Sequence[object], what: str, cwd: Path | None = None, writes: Path | None = None) -> str:

@@ -1,6 +1,7 @@
-"""The C library's memory allocator, for work that needs as much memory in each step as in the one before."""
+"""The memory allocators of the C library and of CUDA, set for long work in steps that are much alike."""
 
 import ctypes
+import os
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
@@ -16,3 +17,11 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; the most that it takes
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def use_expandable_segments() -> None:
+    """Let torch grow its pieces of a GPU's memory, so that fewer gaps lie between tensors; before CUDA is first used.
+
+    Source: torch's notes on CUDA semantics, memory management.
+    """
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")

@@ -1,5 +1,6 @@
 """Every from_pretrained: tokenizers and models from a folder of this repository."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def load_model(
     }
     methods: dict[str, dict[str, Any]] = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True} | nf4}
     quantized = methods.get(quantization)
+    # On a GPU it warns of every product in 8 bits whose input is bfloat16: millions of lines in a training.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     device = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}  # where it is quantised
     model = kind.from_pretrained(
         folder,
@@ -69,12 +72,20 @@ def load_model(
 
 
 def load_tuned(base: Path, adapter: Path, dtype: torch.dtype = torch.float32) -> "PreTrainedModel | PeftModel":
-    """The base with its adapter laid over it; where the whole model was trained, that model."""
+    """The base with its adapter laid over it; where the whole model was trained, that model.
+
+    Trained token rows are written into their matrices, which PEFT would copy as a whole in every forward pass.
+    """
     if not (adapter / "adapter_config.json").is_file():
         return load_model(adapter, dtype)
     from peft import PeftModel
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
 
-    return PeftModel.from_pretrained(load_model(base, dtype), adapter).eval()
+    tuned = PeftModel.from_pretrained(load_model(base, dtype), adapter).eval()
+    for module in tuned.modules():
+        if isinstance(module, TrainableTokensLayer):
+            module.merge()
+    return tuned
 
 
 def _require(folder: Path) -> None:

@@ -59,6 +59,7 @@ class Train:
     attention: str
     optim: str
     torch_compile: bool
+    use_liger_kernel: bool
     gradient_checkpointing: bool
     activation_offload: bool
     per_device_train_batch_size: int
@@ -93,6 +94,11 @@ class Train:
         """Raise UserError where a value is possible by itself, but not beside another one."""
         if self.method == "full":
             self._expect("quantization", self.quantization == "none", "none where train.method is full")
+        if self.launch.strategy == "fsdp":
+            reason = (
+                "none or 4bit where train.launch.strategy is fsdp, which cannot share out bitsandbytes' 8-bit weights"
+            )
+            self._expect("quantization", self.quantization != "8bit", reason)
         if not self.gradient_checkpointing:
             reason = "false where train.gradient_checkpointing is false"
             self._expect("activation_offload", not self.activation_offload, reason)

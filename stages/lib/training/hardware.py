@@ -6,11 +6,11 @@ import resource
 from dataclasses import replace
 from typing import Any
 
-import psutil
 import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.resources import cpu_flags
+from stages.lib.model.device import device
 from stages.lib.settings.train import Launch, Train
 from stages.lib.training.attention import DOCUMENTS
 
@@ -22,10 +22,17 @@ def resolved(train: Train) -> Train:
 
     bf16 where the processor multiplies it in hardware, else fp32. FlashAttention where it is installed beside
     a GPU, else our attention by document (measured: bench/README.md). Paged 8-bit AdamW needs a GPU to page
-    from; a CPU gets the same optimiser unpaged.
+    from; a CPU gets the same optimiser unpaged. Raises UserError for a GPU that torch cannot use, and for Liger's
+    kernels where they cannot run.
     """
-    gpu = torch.cuda.is_available()
-    fast_bf16 = torch.cuda.is_bf16_supported() if gpu else any(flag in cpu_flags() for flag in CPU_BF16)
+    gpu = device() == "cuda"
+    if train.use_liger_kernel and not (gpu and importlib.util.find_spec("liger_kernel")):
+        missing = "is not installed: `pip install liger-kernel`" if gpu else "needs a GPU, and none was found"
+        raise UserError(f"params.yaml: train.use_liger_kernel is true, but it {missing}; or take false")
+    if gpu:
+        fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast_bf16 = any(flag in cpu_flags() for flag in CPU_BF16)
     flash = gpu and importlib.util.find_spec("flash_attn") is not None
     best = {
         "precision": "bf16" if fast_bf16 else "fp32",
@@ -46,11 +53,6 @@ def require_gpu(launch: Launch) -> None:
             "params.yaml: train.launch.strategy is 'fsdp', which shards the model among GPUs, but no GPU was found; "
             "processes on CPUs train with -S train/launch=ddp -S train.launch.processes=1"
         )
-
-
-def free_memory() -> int:
-    """Bytes that a training could take: of the first GPU, else of the machine."""
-    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
 
 
 def peak_memory() -> int:

@@ -20,6 +20,12 @@ from stages.lib.settings.train import Launch
 RENDEZVOUS_TIMEOUT = 900  # seconds that a machine waits for the others
 LOST = re.compile(r"by peer|broken pipe|timed out|remote process", re.IGNORECASE)  # as gloo and NCCL say it
 
+# What ends a process by a signal; SIGABRT is how NCCL's watchdog ends one whose partner does not answer.
+REASONS = {
+    "SIGKILL": "Where the system killed it for its memory, take a smaller batch. ",
+    "SIGABRT": "NCCL does so to a process that lost another one: what that one's machine printed says why. ",
+}
+
 Result = TypeVar("Result")
 
 
@@ -83,9 +89,10 @@ def _sentence_of(error: ChildFailedError, processes: int) -> str:
     rank, failure = error.get_first_failure()
     if failure.exitcode < 0:
         killer = signal.Signals(-failure.exitcode).name
+        why = REASONS.get(killer, "")
         return (
-            f"process {rank} of {processes} was killed by {killer}; the others were stopped. Where the system killed"
-            " it for its memory, take a smaller batch; the same command goes on from the last checkpoint"
+            f"process {rank} of {processes} was killed by {killer}; the others were stopped. {why}"
+            "The same command goes on from the last checkpoint"
         )
     message: Any = failure.message  # a dict where the process raised, whatever its annotation says
     name, _, text = message["message"].partition(": ")
@@ -105,6 +112,8 @@ def _work(processes: int, function: Callable[..., Result], arguments: tuple) -> 
     first = os.environ["RANK"] == "0"
     logging.getLogger("accelerate").setLevel(logging.WARNING)  # it reports each file of a checkpoint
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stdout)
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # before a base is quantised, on the GPU that is current
+    else:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
     return function(*arguments)

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-CHUNK_BYTES = 1 << 26  # of float32 logits that are in memory at a time
+CHUNK_BYTES = 1 << 26  # of float32 logits that are in memory at a time; on a GPU twice as many
+TILE = 128  # rows of a matrix that a GPU's products work on at a time: fewer take as long
 STEP = 64  # tokens of a line, and rows of logits, come in multiples of it: products are prepared for each new shape
 
 
@@ -13,7 +14,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     """Sum of -log softmax(hidden · weightᵀ)[target], and its gradients, computed chunk by chunk in one pass.
 
     hidden (tokens, width), weight (vocabulary, width), target (tokens). `rows` (n, width) stand in the place
-    of the weight's rows `row_ids`: they are trained while the weight is frozen. Products are of hidden's
+    of the weight's rows `row_ids` (n): they are trained while the weight is frozen. Products are of hidden's
     dtype, sums and the softmax of float32. The gradient is made in the forward pass, as Liger's fused kernel
     does it (Hsu et al. 2024, arXiv:2410.10989, section 3.2), so memory is one chunk of logits.
     """
@@ -24,7 +25,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         hidden: torch.Tensor,
         weight: torch.Tensor,
         rows: torch.Tensor | None,
-        row_ids: list[int] | None,
+        row_ids: torch.Tensor | None,
         target: torch.Tensor,
     ) -> torch.Tensor:
         """The loss, () of float32; gradients are kept for `backward` where any is needed."""
@@ -34,7 +35,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_rows = None if rows is None else torch.zeros_like(rows, dtype=torch.float32)
         matrix = weight.to(hidden.dtype)
         loss = hidden.new_zeros((), dtype=torch.float32)
-        size = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
+        size = chunk_rows(weight.shape[0], hidden.is_cuda)
         for start in range(0, len(hidden), size):
             wanted = target[start : start + size, None]
             count = len(wanted)
@@ -67,6 +68,12 @@ class LinearCrossEntropy(torch.autograd.Function):
         return *grads, None, None
 
 
+def chunk_rows(vocab_size: int, gpu: bool) -> int:
+    """Rows of logits at a time: as many as CHUNK_BYTES hold, on a GPU in whole tiles (measured: bench/README.md)."""
+    rows = max(1, CHUNK_BYTES // (4 * vocab_size))
+    return max(TILE, 2 * rows // TILE * TILE) if gpu else rows
+
+
 def filled(part: torch.Tensor, size: int) -> torch.Tensor:
     """Rows (tokens, width) with rows of zeros up to a multiple of STEP, or to `size` rows where that is less."""
     filling = min(-len(part) % STEP, size - len(part))
@@ -90,7 +97,7 @@ def summed_loss(
     weight: torch.Tensor,
     target: torch.Tensor,
     rows: torch.Tensor | None = None,
-    row_ids: list[int] | None = None,
+    row_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The fused linear cross-entropy (`LinearCrossEntropy`), in hidden's dtype whatever autocast says."""
     with torch.autocast(hidden.device.type, enabled=False):

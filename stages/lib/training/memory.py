@@ -12,6 +12,8 @@ from stages.lib.training import shapes
 from stages.lib.training.memory_estimate import estimate
 
 GIB = 1 << 30
+FRAGMENTED = 0.05  # of what a GPU's tensors take: gaps that none of them fits into
+LESS = 0.9  # of a training that ran out of memory: how much a smaller one may take
 
 
 def require(config: dict, train: Train, free: int) -> None:
@@ -23,22 +25,43 @@ def require(config: dict, train: Train, free: int) -> None:
     if train.method != "full":
         shapes.check_rank(config, train.lora)
     gpu = torch.cuda.is_available()
-    parts = estimate(config, train, gpu)
+    parts = needed(config, train, gpu)
     listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if name != "total" and size)
     logging.info("memory: about %.2f GiB (%s) of %.2f GiB free", parts["total"] / GIB, listed, free / GIB)
     if parts["total"] > free:
-        batch = f"{train.per_device_train_batch_size} packed sequences of {train.max_length} tokens at a time"
         raise UserError(
-            f"training takes about {parts['total'] / GIB:.2f} GiB (train.method={train.method}, train.quantization="
-            f"{train.quantization}, {batch}), but {free / GIB:.2f} GiB are free; {advice(config, train, free, gpu)}"
+            f"training takes about {parts['total'] / GIB:.2f} GiB ({described(train)}), but {free / GIB:.2f} GiB are "
+            f"free; {advice(config, train, free, gpu)}"
         )
+
+
+def exhausted(config: dict, train: Train, error: torch.OutOfMemoryError) -> UserError:
+    """What to say where a GPU's memory did not last for a training that was to fit: settings that take less."""
+    total = needed(config, train, gpu=True)["total"]
+    return UserError(
+        f"the GPU has no memory left ({str(error).partition('. GPU')[0]}), though training was estimated at "
+        f"{total / GIB:.2f} GiB ({described(train)}); {advice(config, train, int(LESS * total), gpu=True)}"
+    )
+
+
+def described(train: Train) -> str:
+    """The settings that decide most of the memory."""
+    batch = f"{train.per_device_train_batch_size} packed sequences of {train.max_length} tokens at a time"
+    return f"train.method={train.method}, train.quantization={train.quantization}, {batch}"
+
+
+def needed(config: dict, train: Train, gpu: bool) -> dict[str, int]:
+    """The estimate in bytes, by part and in `total`, on a GPU with a margin for the gaps between tensors."""
+    parts = estimate(config, train, gpu)
+    margin = int(FRAGMENTED * parts["total"]) + GIB // 2 if gpu else 0
+    return parts | {"margin": margin, "total": parts["total"] + margin}
 
 
 def advice(config: dict, train: Train, free: int, gpu: bool) -> str:
     """The smallest change of settings with which the training fits into `free` bytes, as options of `dvc exp run`."""
 
     def total(changes: list[dict]) -> int:
-        return estimate(config, replace(train, **merged(changes)), gpu)["total"]
+        return needed(config, replace(train, **merged(changes)), gpu)["total"]
 
     changes: list[dict] = []
     for change in savings(train, gpu):
@@ -76,7 +99,7 @@ def savings(train: Train, gpu: bool) -> Iterator[dict]:
         batches *= 2
         yield {"per_device_train_batch_size": sequences, "gradient_accumulation_steps": batches}
     if train.method != "full":
-        kinds = ("none", "8bit", "4bit")
+        kinds = ("none", "4bit") if train.launch.strategy == "fsdp" else ("none", "8bit", "4bit")
         yield from ({"quantization": kind} for kind in kinds[kinds.index(train.quantization) + 1 :])
     if train.optim == "adamw_torch_fused":
         yield {"optim": "paged_adamw_8bit" if gpu else "adamw_8bit"}

@@ -7,7 +7,7 @@ import torch
 
 from stages.lib.settings.train import Train
 from stages.lib.training import shapes
-from stages.lib.training.loss import CHUNK_BYTES
+from stages.lib.training.loss import chunk_rows
 from stages.lib.training.memory_layer import made_besides, saved_by_a_layer
 from stages.lib.training.memory_sizes import FLOAT32, Training
 
@@ -90,7 +90,7 @@ def moment(gradients: int, activations: int, logits: int = 0, embedding: int = 0
 def loss_chunk(training: Training) -> int:
     """What the loss makes of one chunk of logits, and what is still there of the one before."""
     vocabulary = training.config["vocab_size"]
-    tokens = min(training.tokens, max(1, CHUNK_BYTES // (FLOAT32 * vocabulary)))
+    tokens = min(training.tokens, chunk_rows(vocabulary, training.gpu))
     # Of a logit: itself, its float32 and its probability; of the chunk before, probability and gradient.
     new, old = (2 + 4 + 4, 4 + 2) if training.kept == 2 else (4 + 4, 4)
     return tokens * vocabulary * (new + (old if tokens < training.tokens else 0))
@@ -119,7 +119,8 @@ def of_all_processes(parts: dict[str, int], training: Training) -> dict[str, int
     """The parts of one of several processes; on a CPU, of all that share the machine's memory.
 
     DDP lays a second copy of the gradients out to send them. FSDP cuts weights, gradients and states in equal
-    shares, and has two layers whole: the one at work and the next one.
+    shares, and has two layers whole: the one at work and the next one. 4-bit weights are no numbers that it could cut:
+    each process has all of them.
     """
     launch = training.train.launch
     if launch.strategy == "single":
@@ -128,7 +129,10 @@ def of_all_processes(parts: dict[str, int], training: Training) -> dict[str, int
     if launch.strategy == "ddp":
         parts = parts | {"gradients": 2 * parts["gradients"]}
     else:
+        whole = training.layers * linear_weights(training) if training.train.quantization == "4bit" else 0
+        at_work = 0 if whole else 2 * linear_weights(training)
+        parts = parts | {"weights": parts["weights"] - whole}
         shared = ("weights", "adapter", "optimizer", "gradients")
         parts = parts | {name: parts[name] // (here * launch.nodes) for name in shared}
-        parts["weights"] += 2 * linear_weights(training)
+        parts["weights"] += whole + at_work
     return parts if training.gpu else {name: here * size for name, size in parts.items()}

@@ -31,13 +31,14 @@ class TrainedRows(TrainableTokensWrapper):
         (name,) = adapter.token_indices
         super().__init__(adapter.base_layer, name, adapter.token_indices[name], adapter.tied_adapter)
         self.token_adapter = adapter  # with the very rows that PEFT has made, in the type that it gave them
+        self.register_buffer("row_ids", torch.tensor(adapter.token_indices[name]), persistent=False)
 
     def forward(self, hidden: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """As `OutputMatrix` has it."""
         (name,) = self.active_adapters
         adapter = self.token_adapter
         weight = cast(torch.Tensor, adapter.base_layer.weight)
-        return summed_loss(hidden, weight, target, adapter.trainable_tokens_delta[name], adapter.token_indices[name])
+        return summed_loss(hidden, weight, target, adapter.trainable_tokens_delta[name], self.row_ids)
 
 
 class PackedLlama(LlamaForCausalLM):
@@ -61,7 +62,8 @@ class PackedLlama(LlamaForCausalLM):
         input_ids and labels: (1, tokens); `positions` as `trainer.collate` has them. A label is predicted by the token
         before it, and only such tokens reach the output matrix.
         """
-        with torch.autograd.graph.save_on_cpu() if self.offload else nullcontext():
+        pinned = input_ids.is_cuda  # pages that the GPU reads and writes without the CPU
+        with torch.autograd.graph.save_on_cpu(pin_memory=pinned) if self.offload else nullcontext():
             hidden = self.model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
         predicted = labels[:, 1:] != IGNORED
         loss = self.lm_head(hidden[:, :-1][predicted], labels[:, 1:][predicted])

@@ -34,11 +34,17 @@ def unquantized(config: dict) -> int:
     return (matrices * config["vocab_size"] + 2 * config["num_hidden_layers"] + 1) * config["hidden_size"]
 
 
+def parameters(config: dict) -> int:
+    """All weights of the model."""
+    of_one_layer = sum(outputs * inputs for outputs, inputs in of_layer(config).values())
+    return config["num_hidden_layers"] * of_one_layer + unquantized(config)
+
+
 def trainable_parameters(config: dict, method: str, lora: Lora) -> int:
     """How many there are; the rows of the few tokens that an adapter learns are left out."""
     layers = config["num_hidden_layers"]
     if method == "full":
-        return layers * sum(outputs * inputs for outputs, inputs in of_layer(config).values()) + unquantized(config)
+        return parameters(config)
     matrices = adapted(config, lora).values()
     lengths = sum(outputs for outputs, _ in matrices) if method == "dora" else 0
     return layers * (lora.r * sum(outputs + inputs for outputs, inputs in matrices) + lengths)

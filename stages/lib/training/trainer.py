@@ -12,14 +12,15 @@ import torch
 from datasets import load_from_disk
 from peft import PeftModel
 from safetensors import SafetensorError
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from stages.lib.core.errors import UserError
-from stages.lib.core.files import replacing
+from stages.lib.core.files import read_json, replacing
 from stages.lib.model.allocator import keep_freed_memory
 from stages.lib.model.chat import IGNORED
 from stages.lib.settings.train import Train
-from stages.lib.training import adapters, checkpoints
+from stages.lib.training import adapters, checkpoints, memory
 from stages.lib.training.attention import boundaries
 from stages.lib.training.interrupt import stop_requested
 from stages.lib.training.loss import STEP
@@ -27,6 +28,7 @@ from stages.lib.training.monitor import Monitor, StepData, StopWhenAsked
 from stages.lib.training.packed_llama import PackedLlama
 
 UNWRITTEN = (OSError, RuntimeError, SafetensorError)  # a full disk, as Python, torch.save and safetensors say it
+OF_THE_GPU = (torch.OutOfMemoryError, torch.AcceleratorError)  # RuntimeErrors that no disk can mend
 
 
 class Places(NamedTuple):
@@ -78,6 +80,8 @@ class PackedTrainer(Trainer):
         """Write a checkpoint; where it cannot be written, remove its half and raise UserError."""
         try:
             super()._save_checkpoint(model, trial)
+        except OF_THE_GPU:
+            raise
         except UNWRITTEN as error:
             folder = Path(str(self.args.output_dir))
             half = folder / f"checkpoint-{self.state.global_step}"
@@ -90,9 +94,16 @@ def finetune(train: Train, trained_ids: list[int], seed: int, places: Places) ->
 
     Resumes from the newest checkpoint. Every setting of `train` is decided (`hardware.resolved`).
     Returns the trainer's log history: one entry an optimiser step, one a measurement of the validation loss.
-    Raises UserError where a signal stopped it after a checkpoint, a loss diverged, or the disk is full.
+    Raises UserError where a signal stopped it after a checkpoint, a loss diverged, the disk is full, or a GPU's memory.
     """
     keep_freed_memory()
+    try:
+        return _finetuned(train, trained_ids, seed, places)
+    except torch.OutOfMemoryError as error:
+        raise memory.exhausted(read_json(places.base / "config.json"), train, error) from error
+
+
+def _finetuned(train: Train, trained_ids: list[int], seed: int, places: Places) -> list[dict]:
     trainer = PackedTrainer(
         Monitor(train.spike_factor, train.divergence_factor),
         model=model_of(train, trained_ids, seed, places.base),
@@ -127,6 +138,8 @@ def save(trainer: PackedTrainer, places: Places) -> None:
             trainer.save_model(str(target))
             if first:
                 adapters.tidy(target, places.base)
+    except OF_THE_GPU:
+        raise
     except UNWRITTEN as error:
         raise not_written(places.adapter, error, places.checkpoints) from error
 
@@ -161,6 +174,8 @@ def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
         bf16=train.precision == "bf16",
         tf32=None if cpu else True,
         torch_compile=train.torch_compile,
+        use_liger_kernel=train.use_liger_kernel,
+        liger_kernel_config={"fused_linear_cross_entropy": False},  # the loss is ours: `packed_llama`
         use_cpu=cpu,
         activation_checkpointing=train.gradient_checkpointing,
         # bitsandbytes keeps the inputs of 8-bit products where only reentrant checkpointing frees them
@@ -186,6 +201,10 @@ def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
         fsdp_config={"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]} if sharded else None,
     )
     chosen._n_gpu = min(chosen.n_gpu, 1)  # never DataParallel: several GPUs are for train.launch
+    if sharded and chosen.bf16:
+        # Accelerate's own would also sum gradients and hand out the loss in bfloat16.
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        chosen.fsdp_plugin_args["mixed_precision_policy"] = policy
     return chosen
 
 

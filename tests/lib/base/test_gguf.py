@@ -15,6 +15,7 @@ from stages.lib.base.byte_level import LLAMA3, SMOLLM
 from stages.lib.base.gguf import ROPE_FACTORS, from_gguf
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, sha256
+from stages.lib.core.resources import llama_cpp_build
 from stages.lib.export import llamacpp
 from stages.lib.model.loading import load_model, load_tokenizer
 from stages.lib.model.weights import DEQUANTISED_FROM
@@ -86,7 +87,7 @@ def test_weights_of_16_bits_are_not_said_to_be_dequantised(converted, tmp_path):
 
 
 def test_llama3s_own_vocabulary_gives_the_token_ids_of_llama_cpps_tests(tmp_path):
-    file = llamacpp.home() / "models/ggml-vocab-llama-bpe.gguf"
+    file = llama_cpp_build() / "models/ggml-vocab-llama-bpe.gguf"
     keys = {key: field.contents() for key, field in GGUFReader(file).fields.items()}
     gguf_tokenizer.require_known(file, keys)
     gguf_tokenizer.write_tokenizer(keys, tmp_path)

@@ -61,7 +61,11 @@ def test_log_probabilities_and_greedy_answers_agree_at_f16(merged, tuned, export
     ):
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(one, other, atol=0.05)
-    assert greedy(tuned, asked, 24) == greedy(exported, asked, 24)
+    for ids, ours, theirs in zip(asked, greedy(tuned, asked, 24), greedy(exported, asked, 24), strict=True):
+        if parting := next((pair for pair in enumerate(zip(ours, theirs, strict=True)) if len(set(pair[1])) > 1), None):
+            at, tokens = parting  # only where two tokens are as good as equally likely
+            one, other = tuned.logits(ids + ours[:at])[-1][list(tokens)]
+            assert abs(one - other) < 0.05
 
 
 def test_a_text_is_read_as_if_it_were_alone(merged, tuned, exported):

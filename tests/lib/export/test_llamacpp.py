@@ -9,6 +9,7 @@ import pytest
 
 from stages.lib.base import byte_level
 from stages.lib.core.errors import UserError
+from stages.lib.core.resources import llama_cpp_build
 from stages.lib.export import llamacpp
 from support.settings import ROOT
 
@@ -75,4 +76,4 @@ def test_split_pattern_of_a_base_and_of_the_converter_are_one():
 def test_no_build_is_one_clear_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"no llama\.cpp build there"):
-        llamacpp.home()
+        llama_cpp_build()

@@ -2,29 +2,23 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from stages.lib.core.errors import UserError
 from stages.lib.evaluation.engines.language_model import LanguageModel
 from stages.lib.evaluation.engines.reply import Reply
+from stages.lib.evaluation.engines.text import Text
 
 
-def batches(rows: list[int], tokens: list[int], most_rows: int, most_tokens: int) -> list[list[int]]:
-    """Numbers of the texts by batch, the longest first, as many as fit.
-
-    Text i takes `rows[i]` rows and `tokens[i]` tokens, padding not counted: a batch is as wide as its longest text.
-    One that exceeds what fits is alone.
-    """
-
-    def fits(batch: list[int]) -> bool:
-        width = tokens[batch[0]]  # of its longest text, to which the others are padded
-        return len(batch) * width <= most_tokens and sum(rows[i] for i in batch) <= most_rows
-
+def batches(texts: list[Text], fits: Callable[[list[Text]], bool]) -> list[list[int]]:
+    """Numbers of the texts by batch, the longest first, as many as `fits` says; one that does not fit is alone."""
     made: list[list[int]] = []
-    for i in sorted(range(len(tokens)), key=lambda i: (-tokens[i], i)):
-        if made and fits([*made[-1], i]):
+    for i in sorted(range(len(texts)), key=lambda i: (-texts[i].tokens, i)):
+        if made and fits([texts[j] for j in (*made[-1], i)]):
             made[-1].append(i)
         else:
             made.append([i])
@@ -42,20 +36,28 @@ def ask(
     """The reply to each prompt, in the given order: its answers' log-probabilities, and the greedy answer.
 
     The greedy answer ends before a stop token, or at `max_new_tokens`. Raises UserError where a log-probability is NaN
-    or infinite.
+    or infinite, or a GPU's memory is too small.
     """
-    sizes = [len(ids) + sum(map(len, own)) + max_new_tokens for ids, own in zip(prompts, answers, strict=True)]
-    rows = [max(1, len(own)) for own in answers]
+    texts = [
+        Text(len(ids), [len(answer) for answer in own], max_new_tokens)
+        for ids, own in zip(prompts, answers, strict=True)
+    ]
     replies: list[Reply] = [Reply([], []) for _ in prompts]
     begin = time.perf_counter()
     with tqdm(total=len(prompts), desc=what) as bar:
-        for batch in batches(rows, sizes, model.rows, model.tokens):
+        for batch in batches(texts, model.fits):
             given = [answers[i] for i in batch]
-            replied = model.ask([prompts[i] for i in batch], given, max_new_tokens, stop_ids)
+            try:
+                replied = model.ask([prompts[i] for i in batch], given, max_new_tokens, stop_ids)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"{model.path}: {what}: the GPU has no memory left for {len(batch)} texts together "
+                    f"({str(error).partition('. ')[0]}); lower evaluate.predict.batch_tokens"
+                ) from error
             for i, reply in zip(batch, replied, strict=True):
                 replies[i] = reply
             bar.update(len(batch))
-    read = sum(sizes) - max_new_tokens * len(prompts)
+    read = sum(text.tokens - text.generated for text in texts)
     _log_rates(what, len(prompts), read, sum(len(reply.greedy) for reply in replies), begin)
     broken = sum(not all(np.isfinite(array).all() for array in reply.logprobs) for reply in replies)
     if broken:

@@ -4,17 +4,17 @@ import ctypes
 import itertools
 import os
 from collections.abc import Iterator
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stages.lib.core.errors import UserError
-from stages.lib.evaluation.engines.logits import batch_tokens, log_softmax
+from stages.lib.evaluation.engines.llama_library import binding, failure
+from stages.lib.evaluation.engines.logits import log_probability, scored_tokens
 from stages.lib.evaluation.engines.reply import Known, Reply, follow
-from stages.lib.export import llamacpp
+from stages.lib.evaluation.engines.text import BATCH_TOKENS, Text
+from stages.lib.model.device import require_free
 
 
 class Part(NamedTuple):
@@ -33,26 +33,16 @@ class Place(NamedTuple):
     token: int
 
 
-@cache
-def binding() -> Any:
-    """llama-cpp-python's low-level module with the libraries of our own build, its log silenced."""
-    os.environ["LLAMA_CPP_LIB_PATH"] = str(llamacpp.library_path())
-    module: Any = import_module("llama_cpp.llama_cpp")
-    module.silence = module.llama_log_callback(lambda level, text, data: None)
-    module.llama_log_set(module.silence, None)  # C holds no reference: the module must
-    module.llama_backend_init()
-    return module
-
-
 class GgufModel:
     """A loaded GGUF. Same methods as `TransformersModel`; owns C memory."""
 
     def __init__(
-        self, path: Path, context: int, threads: int | None = None, rows: int = 1, adapter: Path | None = None
+        self, path: Path, context: int, rows: int = 1, tokens: int = BATCH_TOKENS, adapter: Path | None = None
     ) -> None:
-        """Load a GGUF with a window of `context` tokens, or of `batch_tokens` where `rows` > 1 sequences share it.
+        """Load a GGUF with a window of `context` tokens, or of `tokens` where `rows` > 1 sequences share it.
 
-        `adapter` is the GGUF of one, laid over it. Raises UserError where a file is missing or unreadable.
+        `adapter` is the GGUF of one, laid over it. Raises UserError where a file is missing or unreadable, or there is
+        no room in memory.
         """
         self.path = path
         self.context = context
@@ -62,19 +52,24 @@ class GgufModel:
         model_params = self.c.llama_model_default_params()
         self.model = self.c.llama_model_load_from_file(str(path).encode(), model_params)
         if not self.model:
-            raise UserError(
-                f"{path}: llama.cpp cannot read it as a GGUF; build it anew with `dvc repro --force convert`"
-            )
+            fix = "build it anew with `dvc repro --force convert`"
+            raise failure(path, "read it as a GGUF", fix, "free some memory, or hide the GPU: CUDA_VISIBLE_DEVICES=")
         self.vocab = self.c.llama_model_get_vocab(self.model)
         self.vocab_size = self.c.llama_vocab_n_tokens(self.vocab)
         self.rows = rows
-        self.tokens = context if rows == 1 else max(context, batch_tokens(self.vocab_size))
+        self.scored = scored_tokens(self.vocab_size)
+        self.tokens = context if rows == 1 else max(context, tokens)
+        self._require_room()
         params = self.c.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = self.tokens
+        params.n_ctx = params.n_batch = self.tokens
+        params.n_ubatch = min(self.tokens, self.scored)  # llama.cpp lays out the logits of as many tokens
         params.n_seq_max = rows
         params.kv_unified = True  # answers share their prompt's keys and values
-        params.n_threads = params.n_threads_batch = threads or os.cpu_count()
+        params.n_threads = params.n_threads_batch = os.cpu_count()
         self.context_pointer = self.c.llama_init_from_model(self.model, params)
+        if not self.context_pointer:
+            self.c.llama_model_free(self.model)
+            raise failure(path, f"read {self.tokens} tokens at a time", self._lower(), self._lower())
         self.batch = self.c.llama_batch_init(self.tokens, 0, 1)
         if adapter:
             self._lay_over(adapter)
@@ -84,6 +79,12 @@ class GgufModel:
         self.c.llama_batch_free(self.batch)
         self.c.llama_free(self.context_pointer)
         self.c.llama_model_free(self.model)
+
+    def fits(self, texts: list[Text]) -> bool:
+        """Whether these texts can be asked together: answers share their prompt's keys and values."""
+        longest = max(text.tokens for text in texts)
+        rows, scored = (sum(counts) for counts in zip(*((text.rows, text.scored) for text in texts), strict=True))
+        return rows <= self.rows and len(texts) * longest <= self.tokens and scored <= self.scored
 
     def ask(
         self, prompts: list[list[int]], answers: list[list[list[int]]], max_new_tokens: int, stop_ids: set[int]
@@ -101,7 +102,10 @@ class GgufModel:
         places = [Place(first, len(ids), token) for first, ids, token in zip(firsts, prompts, begun, strict=False)]
         said: list[list[int]] = [[] for _ in prompts]
         if any(answers):
-            after_prompt = [log_softmax(self._logits(end)) for end in ends]
+            after_prompt = [
+                [log_probability(self._logits(end), answer[0]) for answer in own]
+                for end, own in zip(ends, answers, strict=True)
+            ]
             logprobs, likeliest = self._score(places, answers, after_prompt)
             known = [follow(*one, stop_ids) for one in zip(begun, answers, likeliest, strict=True)]
             said = [one.ids[:max_new_tokens] for one in known]
@@ -141,6 +145,24 @@ class GgufModel:
         get_text = self.c.llama_vocab_get_text
         return [get_text(self.vocab, i).decode(errors="replace") for i in range(self.vocab_size)]
 
+    def _require_room(self) -> None:
+        """Raise UserError where the machine has no room for keys, values and logits; a GPU's is llama.cpp's to ask.
+
+        Linux gives memory that is not there, and kills the process that uses it.
+        """
+        if self.c.llama_supports_gpu_offload():
+            return
+        heads = self.c.llama_model_n_head(self.model)
+        width = self.c.llama_model_n_embd(self.model) // heads * self.c.llama_model_n_head_kv(self.model)
+        keys = 2 * 2 * self.c.llama_model_n_layer(self.model) * width * self.tokens
+        logits = 4 * min(self.tokens, self.scored) * self.vocab_size
+        require_free("cpu", keys + logits, f"{self.path} with {self.tokens} tokens at a time", self._lower())
+
+    def _lower(self) -> str:
+        """What makes less memory enough."""
+        size = "evaluate.predict.batch_tokens" if self.rows > 1 else "the context"
+        return f"free some memory, or lower {size} (it is {self.tokens})"
+
     def _lay_over(self, adapter: Path) -> None:
         """Add an adapter at its own scale; the model owns it."""
         loaded = self.c.llama_adapter_lora_init(self.model, str(adapter).encode())
@@ -153,9 +175,12 @@ class GgufModel:
             raise UserError(f"{adapter}: llama.cpp did not take it as an adapter of {self.path}")
 
     def _score(
-        self, places: list[Place], answers: list[list[list[int]]], after_prompt: list[np.ndarray]
+        self, places: list[Place], answers: list[list[list[int]]], after_prompt: list[list[float]]
     ) -> tuple[list[list[np.ndarray]], list[list[list[int]]]]:
-        """Log-probabilities of the answers' tokens, and the likeliest token after each of them but the last."""
+        """Log-probabilities of the answers' tokens, and the likeliest token after each of them but the last.
+
+        `after_prompt`: those of the first tokens.
+        """
         parts = []
         for place, own in zip(places, answers, strict=True):
             for sequence, answer in enumerate(own, start=place.sequence):
@@ -168,10 +193,10 @@ class GgufModel:
         logprobs: list[list[np.ndarray]] = [[] for _ in answers]
         likeliest: list[list[list[int]]] = [[] for _ in answers]
         for number, own in enumerate(answers):
-            for first, *rest in own:
+            for (_, *rest), first in zip(own, after_prompt[number], strict=True):
                 logits = [self._logits(next(at)) for _ in rest]
-                scored = [log_softmax(row)[token] for row, token in zip(logits, rest, strict=True)]
-                logprobs[number].append(np.array([after_prompt[number][first], *scored]))
+                scored = [log_probability(row, token) for row, token in zip(logits, rest, strict=True)]
+                logprobs[number].append(np.array([first, *scored]))
                 likeliest[number].append([int(row.argmax()) for row in logits])
         return logprobs, likeliest
 

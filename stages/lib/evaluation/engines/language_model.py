@@ -11,19 +11,24 @@ import torch
 from stages.lib.core.errors import UserError
 from stages.lib.evaluation.engines.gguf_model import GgufModel
 from stages.lib.evaluation.engines.reply import Reply
+from stages.lib.evaluation.engines.text import BATCH_TOKENS, Text
 from stages.lib.evaluation.engines.transformers_model import TransformersModel
+from stages.lib.model.device import device
 from stages.lib.model.loading import load_tokenizer
 
 
 class LanguageModel(Protocol):
-    """Token ids in, natural log-probabilities, logits and greedy ids out.
-
-    A batch has at most `rows` sequences and `tokens` tokens, padding and generated ones included.
-    """
+    """Token ids in, natural log-probabilities, logits and greedy ids out."""
 
     path: Path
-    rows: int
-    tokens: int
+
+    def fits(self, texts: list[Text]) -> bool:
+        """Whether these texts can be asked together."""
+        ...
+
+    def close(self) -> None:
+        """Give its memory back."""
+        ...
 
     def ask(
         self, prompts: list[list[int]], answers: list[list[list[int]]], max_new_tokens: int, stop_ids: set[int]
@@ -40,19 +45,22 @@ class LanguageModel(Protocol):
         ...
 
 
-def open_model(path: Path, base: Path, context: int, rows: int = 1) -> LanguageModel:
+def open_model(path: Path, base: Path, context: int, rows: int = 1, tokens: int = BATCH_TOKENS) -> LanguageModel:
     """The model of a GGUF file (llama.cpp), of a folder, or of an adapter's folder and the base (transformers).
 
-    `context` and `rows` are those of a GGUF: transformers needs neither, and uses a GPU where torch finds one.
-    Raises UserError for a model of another vocabulary than the base's.
+    `tokens` are those of a batch. `context` and `rows` are those of a GGUF: transformers needs neither, and takes a
+    GPU where there is one, in float16. Raises UserError for a model of another vocabulary than the base's, and where
+    the memory is too small.
     """
     if path.suffix == ".gguf":
-        gguf_model = GgufModel(path, context, rows=rows)
+        gguf_model = GgufModel(path, context, rows, tokens)
         _require_vocabulary_of(base, gguf_model.vocabulary(), path)
         return gguf_model
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = device()
+    dtype = torch.float16 if where == "cuda" else torch.float32
     adapted = (path / "adapter_config.json").is_file()
-    model = TransformersModel(base, path, device) if adapted else TransformersModel(path, device=device)
+    folder, adapter = (base, path) if adapted else (path, None)
+    model = TransformersModel(folder, adapter, where, dtype, tokens)
     _require_vocabulary_of(base, _vocabulary(path if (path / "tokenizer.json").is_file() else base), path)
     return model
 

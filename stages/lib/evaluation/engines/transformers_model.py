@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from transformers import Cache
 
-from stages.lib.core.resources import require_memory
-from stages.lib.evaluation.engines.logits import batch_tokens
+from stages.lib.core.files import read_json
+from stages.lib.evaluation.engines.logits import scored_tokens
 from stages.lib.evaluation.engines.reply import Known, Reply, follow
+from stages.lib.evaluation.engines.text import BATCH_TOKENS, ROWS, Text
 from stages.lib.model.allocator import keep_freed_memory
+from stages.lib.model.device import free_memory, require_free
 from stages.lib.model.loading import load_model, load_tuned
-
-ROWS = 128  # sequences of a batch
+from stages.lib.model.widening import BESIDE, widen
 
 
 class Prefilled(NamedTuple):
@@ -29,24 +30,46 @@ class Prefilled(NamedTuple):
 
 
 class TransformersModel:
-    """Same methods as `GgufModel`: in float32 on a CPU, in float16 on a GPU."""
+    """Same methods as `GgufModel`."""
 
-    def __init__(self, folder: Path, adapter: Path | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        adapter: Path | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        tokens: int = BATCH_TOKENS,
+    ) -> None:
         """The model of a folder, with what was trained laid over it where `adapter` is given.
 
-        Raises UserError where the machine has no room for it.
+        `dtype` is that of its products, float16 or float32; where float32 weights do not fit into the device's memory,
+        they stay in 16 bits and are widened as they are multiplied, to the same results. `tokens`: of a batch. Raises
+        UserError where the device has no room for it.
         """
         self.path = adapter or folder
         self.device = device
-        if device == "cpu":
-            size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
-            require_memory(2 * size, f"{folder}, whose 16-bit weights become float32,")
-            keep_freed_memory()
-        dtype = torch.float32 if device == "cpu" else torch.float16
-        loaded: Any = load_tuned(folder, adapter, dtype) if adapter else load_model(folder, dtype)
+        self.tokens = tokens
+        keep_freed_memory()
+        widening = _must_widen(folder, device, dtype, tokens)
+        kept = torch.float16 if widening else dtype
+        loaded: Any = load_tuned(folder, adapter, kept) if adapter else load_model(folder, kept)
+        if widening:
+            widen(loaded)
         self.model = loaded.to(device)
-        self.rows = ROWS
-        self.tokens = batch_tokens(self.model.config.vocab_size)
+        self.scored = scored_tokens(self.model.config.vocab_size)
+
+    def close(self) -> None:
+        """Give its memory back, on a GPU to other libraries too."""
+        del self.model
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def fits(self, texts: list[Text]) -> bool:
+        """Whether these texts can be asked together: each answer has its prompt's keys and values for itself."""
+        rows = sum(text.rows for text in texts)
+        answer = max(max(text.answers, default=0) for text in texts)
+        width = max(text.prompt for text in texts) + max(answer, max(text.generated for text in texts))
+        return rows <= ROWS and rows * width <= self.tokens and rows * answer <= self.scored
 
     @torch.inference_mode()
     def ask(
@@ -96,8 +119,8 @@ class TransformersModel:
         firsts = [0, *itertools.accumulate(map(len, answers))]  # row of each prompt's first answer
         sequences = [answer for own in answers for answer in own]
         rows = torch.arange(len(answers)).repeat_interleave(torch.tensor([len(own) for own in answers]))
-        first = read.next_logits.double().log_softmax(-1).cpu()
-        scored = [[float(first[i, answer[0]])] for i, answer in zip(rows, sequences, strict=True)]
+        begins = torch.tensor([answer[0] for answer in sequences], device=self.device)
+        scored = [[one] for one in _log_probabilities(read.next_logits[rows.to(self.device)], begins)]
         likeliest: list[list[int]] = [[] for _ in sequences]
         width = read.mask.shape[1]
         read.cache.batch_select_indices(rows.to(self.device))
@@ -106,8 +129,8 @@ class TransformersModel:
             logits, mask = self._decode(self._padded([answer[:-1] for answer in sequences]), read.cache, mask)
             likeliest = logits.argmax(-1).tolist()
             for own_logits, answer, logprobs in zip(logits, sequences, scored, strict=True):
-                rest = torch.tensor(answer[1:], device=self.device).unsqueeze(1)
-                logprobs += own_logits[: len(rest)].double().log_softmax(-1).gather(1, rest).flatten().tolist()
+                rest = torch.tensor(answer[1:], device=self.device)
+                logprobs += _log_probabilities(own_logits[: len(rest)], rest)
 
         begun = read.next_logits.argmax(-1).tolist()
         known = [
@@ -177,6 +200,34 @@ class TransformersModel:
         """Ids of sequences, padded at the right to the longest: (sequences, longest)."""
         longest = max(map(len, sequences))
         return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences], device=self.device)
+
+
+def _must_widen(folder: Path, device: str, dtype: torch.dtype, tokens: int) -> bool:
+    """Whether the weights must stay in 16 bits although products are to be of float32.
+
+    Raises UserError where they do not fit even so. In float16, `tokens` have keys and values in each layer, and
+    what its feed-forward part makes of them.
+    """
+    size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
+    if dtype == torch.float32:
+        widening = 2 * size + BESIDE > free_memory(device)
+        if widening:
+            require_free(device, size + BESIDE, f"{folder}, in 16 bits,", "free some, or take another machine")
+        return widening
+    config = read_json(folder / "config.json")
+    heads = config["num_attention_heads"]
+    keys = config["num_key_value_heads"] * (config.get("head_dim") or config["hidden_size"] // heads)
+    of_token = 2 * (2 * config["num_hidden_layers"] * keys + 3 * config["intermediate_size"])
+    logits = 2 * 2 * scored_tokens(config["vocab_size"]) * config["vocab_size"]
+    fix = f"free some, or lower evaluate.predict.batch_tokens (it is {tokens})"
+    require_free(device, size + logits + tokens * of_token, f"{folder} with {tokens} tokens at a time", fix)
+    return False
+
+
+def _log_probabilities(logits: torch.Tensor, ids: torch.Tensor) -> list[float]:
+    """Natural log-probability of one id by each row of logits, in float32."""
+    wanted = logits.gather(1, ids.unsqueeze(1)).squeeze(1)
+    return (wanted.float() - logits.float().logsumexp(1)).tolist()
 
 
 @contextmanager

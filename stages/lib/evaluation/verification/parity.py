@@ -8,10 +8,8 @@ from gguf import GGUFReader
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib.core.files import read_json
-from stages.lib.evaluation.engines.batches import greedy
 from stages.lib.evaluation.engines.gguf_model import GgufModel
 from stages.lib.evaluation.engines.logits import log_softmax
-from stages.lib.evaluation.engines.transformers_model import TransformersModel
 from stages.lib.evaluation.verification import probes
 from stages.lib.evaluation.verification.check import Check
 from stages.lib.export import llama_server, llamacpp
@@ -65,25 +63,21 @@ def stop_tokens(merged: Path, tokenizer: PreTrainedTokenizerBase, gguf: GGUFRead
     return Check("the same stop tokens", holds, ids, "the same in both configs, one of them in tokenizer and GGUF")
 
 
-def answers_end(
-    merged: TransformersModel, model: GgufModel, asked: list[list[int]], max_new_tokens: int, stop_ids: set[int]
-) -> Check:
-    """A greedy answer that the merged model ends with EOS, the GGUF ends too.
+def answers_end(wanted: list[list[int]], answers: list[list[int]], max_new_tokens: int) -> Check:
+    """A greedy answer that the merged model ends with EOS (`wanted`), the GGUF ends too (`answers`).
 
     Whether a model ends its answers at all is no question of its export: a gate of the report asks it.
     """
-    wanted = greedy(merged, asked, max_new_tokens, stop_ids, "answers of the merged model")
-    answers = greedy(model, asked, max_new_tokens, stop_ids, "answers of the GGUF")
     to_end = [ids for ids, one in zip(answers, wanted, strict=True) if len(one) < max_new_tokens]
     ended = sum(len(ids) < max_new_tokens for ids in to_end)
-    observed = f"{ended} of {len(to_end)}, of {len(asked)} prompts within {max_new_tokens} tokens"
+    observed = f"{ended} of {len(to_end)}, of {len(wanted)} prompts within {max_new_tokens} tokens"
     return Check("answers end with EOS", ended == len(to_end), observed, "all that the merged model ends")
 
 
-def perplexity(model: GgufModel, gguf: Path, text: str, bos: int | None) -> Check:
-    """Our perplexity of a plain text is llama-perplexity's; `bos` is the id that the tokenizer puts in front, if any.
+def perplexity_of(model: GgufModel, text: str, bos: int | None) -> float:
+    """Our perplexity of a plain text by llama-perplexity's rules; `bos` is what the tokenizer puts in front, if any.
 
-    Its rules: chunks, each with that id in place of its first token, of which the second half is scored.
+    The text is cut into chunks, each with that id in place of its first token, of which the second half is scored.
     """
     front = [] if bos is None else [bos]
     ids = [*front, *model.tokenize(text, special=False)][: CHUNK * CHUNKS]
@@ -93,7 +87,11 @@ def perplexity(model: GgufModel, gguf: Path, text: str, bos: int | None) -> Chec
         scored = chunk[CHUNK // 2 + 1 :]
         logprobs = log_softmax(model.logits(chunk)[CHUNK // 2 : -1])
         losses += (-logprobs[np.arange(len(scored)), scored]).tolist()
-    ours = float(np.exp(np.mean(losses)))
+    return float(np.exp(np.mean(losses)))
+
+
+def same_perplexity(ours: float, gguf: Path, text: str) -> Check:
+    """Our perplexity of a text is llama-perplexity's, which loads the file itself."""
     theirs = llamacpp.perplexity(gguf, text, CHUNK, CHUNKS)
     observed = f"ours {ours:.4f}, llama-perplexity's {theirs:.4f}"
     holds = abs(ours / theirs - 1) <= PERPLEXITY

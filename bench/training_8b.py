@@ -1,0 +1,85 @@
+"""One training of bench.train_8b, ours or TRL's: `python -m bench.training_8b SETTINGS OUT`."""
+
+import json
+import re
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from datasets import load_from_disk
+
+from bench.base_8b import BATCH, Sizes, sizes
+from bench.machine import device_name, gpu_product_rate
+from bench.processes import Answers, asked
+from bench.steps import chosen, section
+from bench.train import OURS, PEER, Rounds, but, limit, one_run
+from stages.lib.training.memory_estimate import estimate
+
+GIB = 1 << 30
+VARIANTS = {
+    "ours": OURS,
+    "ours-liger": but(OURS, train={"use_liger_kernel": True}),
+    "trl": PEER,
+    "trl-liger": but(PEER, liger=True),
+}
+MICRO_BATCH = 2  # rows
+RECIPE = {"lora": {"r": 64, "lora_alpha": 128, "lora_dropout": 0.05, "target_modules": "all-linear"},
+          "precision": "bf16", "gradient_checkpointing": True, "per_device_train_batch_size": MICRO_BATCH,
+          "gradient_accumulation_steps": BATCH // MICRO_BATCH}  # fmt: skip
+# Dense bfloat16 operations a second, from NVIDIA's data sheets.
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "L4": 121e12, "3090": 71e12,
+         "A10G": 70e12}  # fmt: skip
+# HealthCareMagic-100k, 144 MB of JSON at about 4.4 bytes a token, three times: a guess until it is tokenised.
+RECIPE_TOKENS = 3 * 144e6 / 4.4
+
+
+def measure(settings: dict, answers: Answers) -> None:
+    """Train as `variant`, `method` and `length` say, on the base and the rows in `folder`, and say what the clock saw."""
+    this, folder = sizes(), Path(settings["folder"])
+    rows = folder / str(settings["length"])
+    train = train_section(settings["method"], this.tokens[settings["length"]])
+    variant = VARIANTS[settings["variant"]]
+    run = one_run(variant, train, folder / "base", rows, Rounds(this.steps, 1, this.cap_gib))
+    with tempfile.TemporaryDirectory(dir=folder) as work, redirect_stdout(sys.stderr):  # TRL prints each step
+        out = Path(work) / "seen.json"
+        import_module(f"bench.{variant[0]}").tune(run, out)
+        seen = json.loads(out.read_text(encoding="utf-8"))
+    seen |= limit(this.config, load_from_disk(rows / "packed-ours/train").with_format("numpy"), [seen],
+                  train["lora"]["r"], peak(), MICRO_BATCH)  # fmt: skip
+    if settings["variant"].startswith("ours"):
+        seen["estimate"] = estimate(this.config, chosen(run["train"]), torch.cuda.is_available())["total"]
+    seen["hours"] = RECIPE_TOKENS / seen["tokens_per_second"] / 3600
+    answers.add(line(seen, train["max_length"], this), **seen)
+    answers.add(f"losses {', '.join(f'{loss:.4f}' for loss in seen['losses'])}")
+
+
+def train_section(method: str, tokens: int) -> dict:
+    """The `train` section of the recipe by that method, for rows of so many tokens."""
+    settings = section(method, max_length=tokens, attention="documents") | RECIPE
+    settings["optim"] = settings["optim"].removeprefix("paged_")  # else the peak depends on what else is on the card
+    return settings
+
+
+def peak() -> float:
+    """Dense bfloat16 operations a second of this GPU, measured where its data sheet is not known; 0 on a CPU."""
+    if not torch.cuda.is_available():
+        return 0
+    words = re.findall(r"\w+", device_name())
+    return next((rate for card, rate in PEAKS.items() if card in words), 0) or gpu_product_rate()
+
+
+def line(seen: dict, tokens: int, this: Sizes) -> str:
+    """What a training's clock saw, in a line."""
+    where = f"of {this.cap_gib:.0f} GiB" if this.cap_gib else "resident"
+    kinds = {"peak": "peak", "reserved": "reserved", "estimate": "estimated"}
+    memory = [f"{said} {seen[key] / GIB:.2f}" for key, said in kinds.items() if key in seen]
+    rates = f"{seen['tokens_per_second']:,.0f} tokens/s, step {seen['step_seconds']:.2f} s"
+    goal = f"MFU {seen['share']:.1%}, the recipe's three epochs {seen['hours']:.1f} h"
+    return f"{MICRO_BATCH} × {tokens} tokens: {rates}, {', '.join(memory)} {where}, {goal}"
+
+
+if __name__ == "__main__":
+    measure(*asked())

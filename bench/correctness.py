@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from bench.base_8b import sizes
+from bench.base_8b import dtype, sizes
 from bench.processes import Answers, asked
 from stages.lib.training import loss
 from stages.lib.training.attention import boundaries, documents
@@ -34,21 +34,20 @@ def compare(answers: Answers) -> None:
     usual, times = loss.chunk_rows(sizes().config["vocab_size"], device == "cuda"), {}
     for rows in sorted({*CHUNKS, usual}):
         times[rows] = chunk_ms(device, rows)
-        note = ", as training has it" if rows == usual else ""
-        answers.add(f"loss of {TIMED_LABELS[device]:,} labels in chunks of {rows}{note}: {times[rows]:.1f} ms",
-                    loss_ms=times)  # fmt: skip
+        chunks = f"chunks of {rows}{', as training has it' if rows == usual else ''}"
+        answers.add(f"loss of {TIMED_LABELS[device]:,} labels in {chunks}: {times[rows]:.1f} ms", loss_ms=times)
 
 
 def attention_errors(device: str) -> dict[str, float]:
-    """|ours - float64| / |float64| of the output and the gradients, on the same bfloat16 inputs."""
+    """|ours - float64| / |float64| of the output and the gradients, on the same inputs."""
     tokens = sum(DOCUMENTS)
     edges = boundaries(torch.cat([torch.arange(n) for n in DOCUMENTS])[None])
     starts, longest = edges["cu_seq_lens_q"].to(device), edges["max_length_q"]
     heads = (HEADS, KEY_VALUE_HEADS, KEY_VALUE_HEADS)
-    ours = [normal(1, n, tokens, WIDTH, device=device).requires_grad_() for n in heads]
+    ours = query, key, value = [normal(1, n, tokens, WIDTH, device=device).requires_grad_() for n in heads]
     plain = [states.detach().double().requires_grad_() for states in ours]
     above = normal(1, tokens, HEADS, WIDTH, device=device)
-    output, _ = documents(None, *ours, None, WIDTH**-0.5, starts, longest)
+    output, _ = documents(None, query, key, value, None, WIDTH**-0.5, starts, longest)
     output.backward(above)
     parts = zip(*(states.split(DOCUMENTS, dim=2) for states in plain), strict=True)
     expected = torch.cat([scaled_dot_product_attention(*p, is_causal=True, enable_gqa=True) for p in parts], 2)
@@ -59,7 +58,7 @@ def attention_errors(device: str) -> dict[str, float]:
 
 
 def loss_errors(device: str) -> dict[str, float]:
-    """The same of the summed loss and the gradients of vectors and trained rows, beside plain float32 with all logits."""
+    """The same of the summed loss and its gradients by vectors and trained rows; float32 with all logits beside it."""
     hidden, weight, rows, target = loss_inputs(LABELS, device)
     row_ids = torch.tensor(TRAINED_IDS, device=device)
     target[:3] = TRAINED_IDS[0]
@@ -88,7 +87,7 @@ def chunk_ms(device: str, rows: int) -> float:
 
 
 def loss_inputs(labels: int, device: str) -> tuple[torch.Tensor, ...]:
-    """Vectors (labels, width) and an output matrix of bfloat16, two trained rows of float32, and targets."""
+    """Vectors (labels, width) and an output matrix of `dtype`, two trained rows of float32, and targets."""
     config = sizes().config
     width, words = config["hidden_size"], config["vocab_size"]
     hidden = normal(labels, width, device=device).requires_grad_()
@@ -98,13 +97,14 @@ def loss_inputs(labels: int, device: str) -> tuple[torch.Tensor, ...]:
 
 
 def normal(*shape: int, device: str) -> torch.Tensor:
-    """Normal numbers in bfloat16."""
-    return torch.randn(shape, device=device, dtype=torch.bfloat16)
+    """Normal numbers in `dtype`."""
+    return torch.randn(shape, device=device, dtype=dtype())
 
 
 def off(one: torch.Tensor, other: torch.Tensor) -> float:
     """|one - other| / |other|."""
-    return float((one.double() - other.double()).norm() / other.double().norm())
+    one, other = (tensor.detach().double() for tensor in (one, other))
+    return float((one - other).norm() / other.norm())
 
 
 def listed(errors: dict[str, float]) -> str:

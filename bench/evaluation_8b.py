@@ -35,25 +35,28 @@ def measure(settings: dict, answers: Answers) -> None:
     model = TransformersModel(Path(settings["folder"]) / "base", None, device, dtype, recipe.batch_tokens)
     load = time.perf_counter() - start
     answers.add(f"loaded in {load:.0f} s; a batch has {recipe.batch_tokens:,} tokens", load_seconds=load)
-    work = asks(recipe)
+    work = texts_of(recipe)
     made = {name: batches([text] * count, model.fits) for name, (count, text) in work.items()}
-    together = {name: max(map(len, of_one)) for name, of_one in made.items()}
+    together = {name: max(map(len, each), default=0) for name, each in made.items()}
     prefill = read_rate(model, work["questions"][1], together["questions"])
-    answers.add(f"{together['questions']} questions and their answers together: {prefill:,.0f} tokens read a second",
-                read_tokens_per_second=prefill)  # fmt: skip
-    steps = {rows: step_seconds(model, rows, NEW_TOKENS[device]) for rows in (FEW, together["dialogues, answered"])}
-    for rows, seconds in steps.items():
-        answers.add(f"{rows} prompts together: {1e3 * seconds:.1f} ms a step, {rows / seconds:,.0f} tokens written a second",
-                    step_seconds=steps)  # fmt: skip
-    read = sum(count * (text.prompt + text.scored) for count, text in work.values())
+    answers.add(
+        f"{together['questions']} questions and their answers together: {prefill:,.0f} tokens read a second",
+        read_rate=prefill,
+    )
+    most, steps = together["dialogues, answered"], {}
+    for rows in (FEW, most):
+        steps[rows] = step_seconds(model, rows, NEW_TOKENS[device])
+        rates = f"{1e3 * steps[rows]:.1f} ms a step, {rows / steps[rows]:,.0f} tokens written a second"
+        answers.add(f"{rows} prompts together: {rates}", step_seconds=steps)
+    read = sum(count * (text.prompt + sum(text.answers)) for count, text in work.values())
     written = sum(len(made[name]) * text.generated for name, (_, text) in work.items())
-    minutes = (read / prefill + written * steps[together["dialogues, answered"]]) / 60
-    answers.add(f"a model of the recipe: {read:,} tokens read, at most {written:,} steps: {minutes:.1f} minutes",
-                minutes=minutes, **peaks())  # fmt: skip
-    answers.add(", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in peaks().items()))
+    minutes = (read / prefill + written * steps[most]) / 60
+    memory = ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in peaks().items())
+    total = f"{read:,} tokens read, at most {written:,} steps: {minutes:.1f} minutes"
+    answers.add(f"a model of the recipe: {total}; {memory}", minutes=minutes, **peaks())
 
 
-def asks(recipe) -> dict[str, tuple[int, Text]]:
+def texts_of(recipe) -> dict[str, tuple[int, Text]]:
     """What `predict` asks a model by the recipe: how many texts of each kind, and one of them."""
     answered = Text(DIALOGUE, [ANSWER], recipe.max_new_tokens)
     question = Text(QUESTION, [OPTION] * 4, MAX_NEW_TOKENS)
@@ -74,7 +77,7 @@ def read_rate(model: TransformersModel, text: Text, rows: int) -> float:
         start = time.perf_counter()
         model.ask(prompts, answers, 0, set())
         seconds = time.perf_counter() - start
-    return rows * (text.prompt + text.scored) / seconds
+    return rows * (text.prompt + sum(text.answers)) / seconds
 
 
 def step_seconds(model: TransformersModel, rows: int, new: int) -> float:

@@ -1,8 +1,8 @@
 """The export of a model of Llama-3-8B's size, rehearsed: `python -m bench.export_8b` writes bench/export_8b.json.
 
 Random weights of exactly its shapes with its real vocabulary, in four bfloat16 shards, and a LoRA adapter of rank 64
-on every linear layer; then merge, convert, quantise, load, generate. Beside it, at the shapes of Llama-3.2-1B, PEFT's
-merge. Takes about 55 GB of disk; each step deletes what no later one needs.
+on every linear layer; then merge, convert, quantise, load, generate, verify. Beside it, at the shapes of Llama-3.2-1B,
+PEFT's merge. Takes about 75 GB of disk, and data/prepared (`dvc repro prepare`).
 """
 
 import json
@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from bench.measuring import measure
 from bench.memory import LLAMA_3_8B
 from bench.vocabulary import llama3_tokenizer
-from stages.lib.core.files import write_json
+from stages.lib.core import paths
+from stages.lib.core.files import read_json, write_json
 from stages.lib.core.resources import llama_cpp_build, processor
 from stages.lib.model import weights
 from stages.lib.settings.template import Template
@@ -53,14 +54,27 @@ PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(tar
 CONVERT = """
 import sys
 from pathlib import Path
-from stages.lib.export import llamacpp
-llamacpp.convert(Path(sys.argv[1]), Path(sys.argv[2]), {"chatdoctor.notice": "random weights"})
+from stages.lib.export import adapter_gguf, llamacpp
+base, adapter, merged, f16, lora = map(Path, sys.argv[1:])
+notice = {"chatdoctor.notice": "random weights"}
+llamacpp.convert(merged, f16, notice)
+adapter_gguf.convert_adapter(base, adapter, "lora", lora, notice)
 """
 QUANTIZE = """
 import sys
 from pathlib import Path
 from stages.lib.export import llamacpp
 llamacpp.quantize(Path(sys.argv[1]), Path(sys.argv[2]), "q4_K_M", {})
+"""
+VERIFY = """
+import sys
+from pathlib import Path
+from stages import verify
+from stages.lib.core import paths
+from stages.lib.settings.verify import Verify
+folder = Path(sys.argv[1])
+files = verify.Files(paths.PREPARED, *(folder / name for name in ("base", "adapter", "merged", "gguf", "metrics")))
+verify.main(Verify(dialogues=4, prompts=1, max_new_tokens=4, context=512), files, Path(sys.argv[2]).name)
 """
 
 
@@ -95,14 +109,14 @@ def beside_peft(folder: Path) -> dict:
 def rehearsal(folder: Path) -> dict:
     """Each step's seconds and memory, the disk's own speed, sizes, and tokens a second."""
     make(SHAPE, folder, shards=4)
-    base, merged, f16, q4 = (folder / name for name in ("base", "merged", "f16.gguf", "q4_K_M.gguf"))
+    base, adapter, merged = (folder / name for name in ("base", "adapter", "merged"))
+    f16, lora, q4 = (folder / "gguf" / paths.gguf(kind).name for kind in (paths.F16, paths.LORA, "q4_K_M"))
+    f16.parent.mkdir()
     seen = {"base_gb": size(base), "copy": copied(base, folder / "copy")}
-    seen["merge"] = step(OURS, base, folder / "adapter", merged)
+    seen["merge"] = step(OURS, base, adapter, merged)
     seen["merge_to_copy"] = seen["merge"]["seconds"] / seen["copy"]["seconds"]
     logging.info("8B: %s", seen)
-    shutil.rmtree(base)
-    seen["convert"] = step(CONVERT, merged, f16)
-    shutil.rmtree(merged)
+    seen["convert"] = step(CONVERT, base, adapter, merged, f16, lora)
     logging.info("8B: %s", seen["convert"])
     seen["quantize"] = step(QUANTIZE, f16, q4)
     logging.info("8B: %s", seen["quantize"])
@@ -111,6 +125,10 @@ def rehearsal(folder: Path) -> dict:
     for name, file in (("q4_K_M", q4), ("f16", f16)):
         seen[f"{name}_tokens_per_second"] = speed(file)
         logging.info("8B: %s %s", name, seen[f"{name}_tokens_per_second"])
+    for name in (paths.F16, "q4_K_M"):
+        measured = step(VERIFY, folder, Path(name))
+        seen[f"verify_{name}"] = measured | read_json(paths.verification(folder / "metrics", name))
+        logging.info("8B: verify %s: %s", name, seen[f"verify_{name}"])
     return seen
 
 

@@ -1,7 +1,9 @@
 """What a measurement runs on: `python -m bench.machine SETTINGS OUT`, as bench.train_8b asks for it."""
 
+import shutil
 import subprocess
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
@@ -11,21 +13,22 @@ from bench.processes import Answers, asked
 from stages.lib.core.resources import processor
 from stages.lib.model.device import device
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "triton", "trl", "liger-kernel")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "triton")
 SIDE = 8192  # of the square matrices whose product is timed
-DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+ASK_DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
 def describe(answers: Answers) -> None:
     """Versions, processor and card; on a GPU how fast its bfloat16 products are."""
-    found = {name: version_of(name) for name in PACKAGES}
+    found = versions(*PACKAGES)
     answers.add(", ".join(f"{name} {number}" for name, number in found.items()), versions=found)
     answers.add(processor(), processor=processor())
     if device() != "cuda":
         answers.add("no GPU: cut down, and no product is timed")
         return
     free, total = torch.cuda.mem_get_info()
-    driver = subprocess.run(DRIVER, capture_output=True, text=True, check=True).stdout.split("\n")[0]
+    said = subprocess.run(ASK_DRIVER, capture_output=True, text=True).stdout if shutil.which(ASK_DRIVER[0]) else ""
+    driver = said.split("\n")[0] or "unknown"
     card = f"{torch.cuda.get_device_name()}, {total / 2**30:.1f} GiB, {free / 2**30:.1f} of them free"
     answers.add(f"{card}, driver {driver}, CUDA {torch.version.cuda}", driver=driver, total=total, free=free)
     rate = gpu_product_rate()
@@ -50,12 +53,13 @@ def gpu_product_rate() -> float:
     return 2 * SIDE**3 / median(times)
 
 
-def version_of(package: str) -> str:
-    """The version that is installed, or that there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 if __name__ == "__main__":

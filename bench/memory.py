@@ -37,6 +37,7 @@ from stages.lib.training.memory_estimate import estimate
 from stages.lib.training.trainer import arguments, model_of
 
 RESULT = Path(__file__).with_suffix(".json")
+ON_THE_CPU = GIVE_BACK | {"CUDA_VISIBLE_DEVICES": ""}  # whose memory is counted, whatever the machine has
 GIB = 1 << 30
 TRAINED_IDS = [100, 101]  # vocabulary rows, as many as a chat template adds
 LLAMA_3_8B = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -90,7 +91,7 @@ def main() -> None:
             if case.base != "8B":
                 LlamaForCausalLM(LlamaConfig(**BASES[case.base])).to(torch.bfloat16).save_pretrained(folder)
             command = [sys.executable, "-m", "bench.memory", json.dumps(case), folder]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | GIVE_BACK)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | ON_THE_CPU)
         results.append(json.loads(done.stdout.splitlines()[-1]))
     write_json(RESULT, results)
     parts = list(results[0]["estimate"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from stages.lib.core.files import read_json, write_json
 
 LAST = 3  # lines of what a failed process said
+BETWEEN = " / "  # them
 TRL = "trl==1.16.0"
 
 
@@ -42,7 +43,12 @@ def run(
     seen = read_json(out) if out.exists() else {}
     how = f"stopped after {seconds:.0f} s" if status is None else ended(status)
     lines = said.read_text(encoding="utf-8", errors="replace").split("\n")
-    return seen | {"failed": " / ".join([how, *[line.strip()[:300] for line in lines if line.strip()][-LAST:]])}
+    return seen | {"failed": BETWEEN.join([how, *[line.strip()[:300] for line in lines if line.strip()][-LAST:]])}
+
+
+def why(seen: dict) -> str:
+    """The last line that a process said before it failed, for a cell of a table; empty where it has not failed."""
+    return seen.get("failed", "").split(BETWEEN)[-1].replace("|", "/")
 
 
 def ended(status: int) -> str:

@@ -43,7 +43,7 @@ def measure(settings: dict, answers: Answers) -> None:
 
     def micro_batch() -> float:
         start = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=train.precision == "bf16"):
             loss = model(**line, num_items_in_batch=1).loss
         loss.backward()
         if device == "cuda":
@@ -59,8 +59,8 @@ def measure(settings: dict, answers: Answers) -> None:
     kernels = spent(seen, device)
     kinds = by_kind(kernels)
     listed = ", ".join(f"{name} {ms:.1f}" for name, ms in kinds.items())
-    answers.add(f"{'GPU' if device == 'cuda' else 'CPU'} milliseconds of one, {sum(kinds.values()):.1f}: {listed}",
-                kinds_ms=kinds, kernels_ms=dict(kernels.most_common(SHOWN)))  # fmt: skip
+    total = f"{'GPU' if device == 'cuda' else 'CPU'} milliseconds of one, {sum(kinds.values()):.1f}"
+    answers.add(f"{total}: {listed}", kinds_ms=kinds, kernels_ms=dict(kernels.most_common(SHOWN)))
 
 
 def spent(seen: profile, device: str) -> Counter:

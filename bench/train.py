@@ -27,7 +27,7 @@ from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.flops import of_training, product_rate
-from bench.processes import run, trl
+from bench.processes import run, trl, why
 from bench.steps import section
 from stages import tokenize
 from stages.lib.base.scratch import from_scratch
@@ -242,15 +242,15 @@ def draw(losses: dict[str, list[float]]) -> None:
 
 
 def table(seen: dict[str, list]) -> str:
-    """A row a variant, in Markdown: medians, and the median of the rounds' ratios to ours, where ours has not failed."""
+    """A row a variant, in Markdown: medians, and the median of the rounds' ratios to ours unless that failed."""
     lines = ["| | tokens/s | ours to it | peak resident memory | to ours | last loss |", "|---|---|---|---|---|---|"]
     ours = seen["ours"]
     for name, rounds in seen.items():
-        if failed := why_failed(rounds):
+        if failed := next(filter(None, map(why, rounds)), ""):
             lines.append(f"| {name} | failed: {failed} | – | – | – | – |")
             continue
         speed = memory = "–"
-        if not why_failed(ours):
+        if not any(map(why, ours)):
             pairs = list(zip(ours, rounds, strict=True))
             speed = f"{median(our['tokens_per_second'] / one['tokens_per_second'] for our, one in pairs):.2f}"
             memory = f"{median(one['peak'] / our['peak'] for our, one in pairs):.2f}"
@@ -258,11 +258,6 @@ def table(seen: dict[str, list]) -> str:
         loss = rounds[0]["losses"][-1]
         lines.append(f"| {name} | {tokens:,.0f} | {speed} | {peak / 1e6:,.0f} MB | {memory} | {loss:.4f} |")
     return "\n".join(lines)
-
-
-def why_failed(rounds: list[dict]) -> str:
-    """Why the first round that failed did; empty where none has."""
-    return next((one["failed"].replace("|", "/") for one in rounds if "failed" in one), "")
 
 
 if __name__ == "__main__":

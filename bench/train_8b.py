@@ -1,4 +1,4 @@
-"""LoRA of Llama-3-8B's shapes on one GPU of 24 GiB, beside TRL: `python -m bench.train_8b [--budget SECONDS] [PART ...]`.
+"""LoRA of Llama-3-8B's shapes on a GPU of 24 GiB, beside TRL: `python -m bench.train_8b [--budget SECONDS] [PART ...]`.
 
 Random weights; micro-batches of 2 packed rows of 2,048 and of 512 tokens. 24 GiB are a hard cap on what a process may
 allocate, whatever the card has. Parts run in the order of their worth, each in a process of its own; none is begun for
@@ -9,16 +9,19 @@ This process imports no torch: it takes nothing of the GPU, and of the machine's
 """
 
 import argparse
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from bench.processes import installed, run, trl
+from bench.processes import installed, run, trl, why
 from stages.lib.core.files import read_json, write_json
 from stages.lib.model.allocator import use_expandable_segments
 
@@ -36,7 +39,7 @@ class Part(NamedTuple):
 
     module: str
     seconds: int
-    asked: dict = {}
+    asked: Mapping[str, Any] = MappingProxyType({})
     needs_gpu: bool = False
     needs_base: bool = False
 
@@ -72,9 +75,9 @@ PARTS = dict(
 class Session:
     """One call of the script: its device, its budget, where the base lies, and the results so far, by part."""
 
-    def __init__(self, device: str, budget: float, folder: Path, results: dict[str, dict]) -> None:
-        self.device, self.folder, self.results = device, folder, results
-        self.began, self.budget = time.perf_counter(), budget
+    def __init__(self, device: str, began: float, budget: float, folder: Path, results: dict[str, dict]) -> None:
+        self.device, self.began, self.budget = device, began, budget
+        self.folder, self.results = folder, results
         self.pip = 0  # its status
 
     def say(self, text: str) -> None:
@@ -89,8 +92,8 @@ class Session:
         if reason:
             return self.say(f"{name}: left out, {reason}")
         self.say(name)
-        asked = part.asked | {"folder": str(self.folder)}
-        seen = run(part.module, asked, self.folder / "run", *needed, seconds=self.left(), aloud=True)
+        asked = dict(part.asked) | {"folder": str(self.folder)}
+        seen = run(part.module, asked, self.folder / "run", *needed, seconds=max(1, self.left()), aloud=True)
         self.results[name] = seen
         write_json(RESULT, {"device": self.device, "parts": self.results})
         if "failed" in seen:
@@ -101,8 +104,11 @@ class Session:
 
     def hindrance(self, part: Part, packages: tuple[str, ...]) -> str:
         """Why a part cannot run now; empty where it can. Installs the packages that it needs."""
+        left = self.left()
         if part.needs_gpu and self.device == CPU:
             return "no GPU"
+        if part.seconds > left:
+            return f"it may take {part.seconds} s and {max(0, left):.0f} are left"
         if part.needs_base and not (self.folder / "base").exists():
             return "there is no base"
         if packages and not self.pip:
@@ -112,8 +118,7 @@ class Session:
                 self.pip = error.returncode
         if packages and self.pip:
             return f"pip could not install {' and '.join(packages)} (status {self.pip})"
-        left = self.left()
-        return f"it may take {part.seconds} s and {left:.0f} are left" if part.seconds > left else ""
+        return ""
 
     def left(self) -> float:
         """Seconds of the budget."""
@@ -122,21 +127,37 @@ class Session:
 
 def main() -> None:
     """Run the parts that the command line names, or all; print a table of the trainings."""
+    began = time.perf_counter()
     parser = argparse.ArgumentParser(prog="python -m bench.train_8b", description=__doc__.split("\n\n")[0])
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds in all (default: %(default)s)")
-    parser.add_argument("parts", metavar="PART", nargs="*", choices=list(PARTS), help=", ".join(PARTS))
+    parser.add_argument("parts", metavar="PART", nargs="*", type=part_name, help=", ".join(PARTS))
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the part is stopped and the base removed
-    use_expandable_segments()  # as `train` has it; each part inherits it
+    for_all_parts()
     device = device_name()
     with tempfile.TemporaryDirectory(prefix="train_8b-", dir=place()) as folder:
         kept = earlier(device) if options.parts else {}
-        session = Session(device, options.budget, Path(folder), kept)
+        session = Session(device, began, options.budget, Path(folder), kept)
         session.say(f"{device}, {options.budget:.0f} s")
         for name in with_base(options.parts or list(PARTS)):
             session.perform(name)
         session.say("done")
-    print(table(session.results, device))
+    if any(map(baseline, session.results)):
+        print(table(session.results, device))
+
+
+def for_all_parts() -> None:
+    """Set what each part inherits: CUDA's allocator as `train` has it, one GPU of several, nothing asked of the hub."""
+    use_expandable_segments()
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def part_name(text: str) -> str:
+    """A name of PARTS, for argparse."""
+    if text not in PARTS:
+        raise argparse.ArgumentTypeError(f"no part {text!r}; there are {', '.join(PARTS)}")
+    return text
 
 
 def device_name() -> str:
@@ -156,7 +177,8 @@ def place() -> str:
 def earlier(device: str) -> dict[str, dict]:
     """The results that an earlier call wrote on a device of the same name."""
     written = read_json(RESULT) if RESULT.exists() else {}
-    return written["parts"] if written.get("device") == device and "parts" in written else {}
+    kept = written.get("parts", {}) if written.get("device") == device else {}
+    return {name: seen for name, seen in kept.items() if name in PARTS}
 
 
 def with_base(names: list[str]) -> list[str]:
@@ -175,7 +197,7 @@ def baseline(name: str) -> str:
 def largest_difference(results: dict[str, dict], name: str, other: str) -> float | None:
     """How far apart the losses of two trainings are in the step where they are farthest; None where one is missing."""
     losses = [results.get(each, {}).get("losses") for each in (name, other)]
-    return max(abs(a - b) for a, b in zip(*losses, strict=True)) if all(losses) else None
+    return max(abs(a - b) for a, b in zip(*losses, strict=False)) if all(losses) else None
 
 
 def table(results: dict[str, dict], device: str) -> str:
@@ -191,8 +213,8 @@ def table(results: dict[str, dict], device: str) -> str:
 def row(results: dict[str, dict], name: str) -> list[str]:
     """The cells of a training, fewer where it failed."""
     seen, ours = results[name], results.get(baseline(name), {})
-    if "failed" in seen:
-        return [name, "failed: " + seen["failed"].replace("|", "/")]
+    if failed := why(seen):
+        return [name, f"failed: {failed}"]
     ratio = f"{ours['tokens_per_second'] / seen['tokens_per_second']:.2f}" if "tokens_per_second" in ours else "–"
     memory = [f"{seen[key] / GIB:.2f} GiB" if key in seen else "–" for key in ("peak", "reserved", "estimate")]
     difference = largest_difference(results, name, baseline(name))
@@ -203,8 +225,8 @@ def row(results: dict[str, dict], name: str) -> list[str]:
         f"{seen['step_seconds']:.2f} s",
         *memory,
         f"{100 * seen['share']:.1f} %",
-        f"{seen['hours']:.1f} h",
-        f"{difference:.4f}" if difference else "–",
+        f"{seen['hours']:.1f} h" if "hours" in seen else "–",
+        f"{difference:.4f}" if difference is not None and name != baseline(name) else "–",
     ]
 
 

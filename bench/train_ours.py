@@ -15,7 +15,7 @@ from stages.lib.training import trainer as training
 
 
 def tune(settings: dict, out: Path) -> None:
-    """Tune with `settings["train"]`, a section of params.yaml; nothing is evaluated; it is saved once, at the end.
+    """Tune with `settings["train"]`, a section of params.yaml; nothing is evaluated, and no adapter is saved.
 
     `plain_loss` leaves transformers' own loss in place, with all its logits; `dense_mask` its attention, with a mask
     of tokens × tokens for each packed sequence, the sequences one below the other.
@@ -28,6 +28,7 @@ def tune(settings: dict, out: Path) -> None:
         train.attention = "sdpa"  # after the checks: it is not offered
         training.collate = apart
     training.collate = clock.counting(training.collate)
+    training.save = lambda *_: None  # it would hash the base: 16 GB of an 8B model
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(settings["tokenized"]), Path(settings["base"])
         training.finetune(

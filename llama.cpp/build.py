@@ -70,7 +70,7 @@ def with_cuda(built: dict) -> tuple[bool, str]:
     if "cuda" in built:
         return built["cuda"], "as it was before"
     gpu = shutil.which("nvidia-smi") is not None or any(DEVICES.glob("nvidia[0-9]*"))
-    there = {"a GPU": gpu, "nvcc": find_nvcc() is not None}
+    there = {"GPU": gpu, "nvcc": find_nvcc() is not None}
     missing = [name for name, found in there.items() if not found]
     return not missing, f"there is no {' and no '.join(missing)}" if missing else "nvcc and a GPU are there"
 

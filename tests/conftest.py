@@ -1,16 +1,19 @@
 """Fixtures: a real, very small model made by the stages' own code."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+import support.gpu  # noqa: F401 (hides it, before torch is imported)
 from stages.lib.core.files import write_jsonl
 from support.kinds import KINDS, LLAMA3, Kind, make_base
 from support.sample import conversations
 from support.settings import ROOT, train_settings
 
 sys.path.insert(0, str(ROOT / "llama.cpp"))
+os.environ.setdefault("LLAMA_CPP_DIR", str(ROOT / "llama.cpp/build"))  # also of a stage whose checkout is elsewhere
 
 
 @pytest.fixture(scope="session")

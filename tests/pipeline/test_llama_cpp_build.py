@@ -16,8 +16,11 @@ from support.settings import ROOT
 def folder(tmp_path):
     copy = tmp_path / "llama.cpp"
     copy.mkdir()
-    for name in ("build.py", "pin.json"):
-        shutil.copyfile(ROOT / "llama.cpp" / name, copy / name)
+    shutil.copyfile(ROOT / "llama.cpp/pin.json", copy / "pin.json")
+    script = (ROOT / "llama.cpp/build.py").read_text()
+    for place in ("/dev", "/usr/local/cuda"):  # what this machine has there says nothing
+        script = script.replace(f'Path("{place}")', f'Path("{tmp_path}")')
+    (copy / "build.py").write_text(script)
     return copy
 
 
@@ -44,13 +47,50 @@ def test_no_compiler(folder, tmp_path):
     assert "no C++ compiler" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_nothing_to_do_where_the_build_is_there(folder):
-    pin = json.loads((folder / "pin.json").read_text())
-    (folder / "build").mkdir()
+def stamped(folder, cuda: bool) -> None:
+    """As if it had been built before."""
     builder = runpy.run_path(str(folder / "build.py"))
     options = [*builder["OPTIONS"], *builder["WITHOUT_AMX"]]
-    stamp = pin | {"cuda": False, "beside": builder["BESIDE"], "options": options}
+    pin = json.loads((folder / "pin.json").read_text())
+    (folder / "build").mkdir(exist_ok=True)
+    stamp = pin | {"cuda": cuda, "beside": builder["BESIDE"], "options": options}
     (folder / "build/stamp.json").write_text(json.dumps(stamp))
-    done = build(folder, PATH="", GGML_CUDA="0")
-    assert done.returncode == 0 and not done.stderr
-    assert not (folder / "src").exists()
+
+
+def with_tools(folder, *names: str) -> str:
+    """A PATH on which these programs are, which do nothing."""
+    tools = folder / "-".join(["tools", *names])
+    tools.mkdir()
+    for name in names:
+        (tools / name).write_text("#!/bin/sh\n")
+        (tools / name).chmod(0o755)
+    return str(tools)
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_what_is_built_stays_so_unless_told_otherwise(folder, cuda):
+    """A plain `make` undoes no CUDA build, and makes none of another, whatever there is by now."""
+    stamped(folder, cuda)
+    path = with_tools(folder, "nvcc", "nvidia-smi")
+    for environment in ({"PATH": path}, {"PATH": ""}, {"PATH": "", "GGML_CUDA": str(int(cuda))}):
+        done = build(folder, **{"GGML_CUDA": ""} | environment)
+        assert done.returncode == 0 and not done.stderr and not done.stdout
+    done = build(folder, PATH=path, CXX="", GGML_CUDA=str(int(not cuda)))
+    kind = "for the CPU" if cuda else "with CUDA"
+    assert f"building {kind}: GGML_CUDA={int(not cuda)}" in done.stdout and "no C++ compiler" in done.stderr
+    assert not (folder / "src").exists() and (folder / "build/stamp.json").is_file()
+
+
+def test_cuda_is_taken_where_nvcc_and_a_gpu_are_there(folder):
+    said = [("nvcc", "nvidia-smi"), ("nvidia-smi",), ("nvcc",), ()]
+    expected = [
+        "with CUDA: nvcc and a GPU are there",
+        "there is no nvcc",
+        "there is no GPU\n",
+        "there is no GPU and no nvcc",
+    ]
+    for tools, line in zip(said, expected, strict=True):
+        done = build(folder, PATH=with_tools(folder, *tools), CXX="", CUDACXX="", GGML_CUDA="")
+        assert done.stdout.startswith("llama.cpp: building ") and line in done.stdout
+    done = build(folder, PATH=with_tools(folder, "c++"), CUDACXX="", GGML_CUDA="1")
+    assert done.returncode == 1 and "no nvcc found" in done.stderr and "GGML_CUDA=0" in done.stderr

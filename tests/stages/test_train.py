@@ -1,5 +1,6 @@
 """Training learns with every method, survives what stops it, and never resumes on something else."""
 
+import logging
 import math
 import random
 import resource
@@ -8,8 +9,10 @@ import signal
 import time
 
 import pytest
+import torch
 from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import load_file
+from transformers import Trainer
 
 from stages import train
 from stages.lib.core import params
@@ -18,6 +21,7 @@ from stages.lib.core.files import read_json, sha256
 from stages.lib.settings.track import Track
 from stages.lib.settings.train import Launch, Train
 from stages.lib.training import checkpoints
+from stages.lib.training.packed_llama import PackedLlama
 from support.disk import no_file_beyond
 from support.settings import CHATML, ROOT
 from support.training import arguments, started, tuned, wait_for
@@ -114,6 +118,38 @@ def test_an_adapter_that_cannot_be_saved_is_said_and_made_from_the_last_checkpoi
         tuned(base, tokenized, tmp_path, **settings)
     assert (tmp_path / "adapter").read_text() == "before"
     assert not (tmp_path / ".adapter.partial").exists()
+
+
+@pytest.mark.parametrize("moment", ["forward", "_save_checkpoint", "save_model"])
+def test_a_gpu_without_memory_is_not_taken_for_a_full_disk(moment, base, tokenized, tmp_path, monkeypatch):
+    """Whenever it happens: the settings that take less, as in the refusal before training."""
+
+    def exhausted(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has less.")
+
+    owner = PackedLlama if moment == "forward" else Trainer
+    monkeypatch.setattr(owner, moment, exhausted)
+    with pytest.raises(UserError, match=r"^the GPU has no memory left \(CUDA out of memory.*2\.00 GiB\).*-S train\."):
+        tuned(base, tokenized, tmp_path)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_broken_gpu_is_not_taken_for_a_full_disk_either(base, tokenized, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", broken)
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        tuned(base, tokenized, tmp_path)
+
+
+def test_bitsandbytes_warns_of_no_product(base, tokenized, tmp_path, caplog):
+    """On a GPU it does of each 8-bit one whose input is bfloat16: about nine million lines in the 8B recipe."""
+    logger = logging.getLogger("bitsandbytes.autograd._functions")
+    logger.setLevel(logging.NOTSET)
+    tuned(base, tokenized, tmp_path, quantization="8bit", precision="bf16", num_train_epochs=1)
+    logger.warning("MatMul8bitLt: inputs will be cast")
+    assert "MatMul8bitLt" not in caplog.text
 
 
 def test_an_exploding_loss_stops_and_names_the_records(base, tokenized, tmp_path):

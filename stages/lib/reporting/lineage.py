@@ -6,7 +6,7 @@ from stages.lib.reporting.formatting import size
 
 
 def lineage_groups(verifications: dict[str, dict]) -> dict[str, dict[str, str]]:
-    """In groups: what the GGUFs are made of, what DVC tracks, the files."""
+    """In groups: what the GGUFs are made of, what DVC tracks, the files, and which llama.cpp measured them."""
     keys = verifications[F16]["lineage"]
     own = {key.removeprefix(PREFIX): text for key, text in keys.items() if not key.startswith(DVC)}
     return {
@@ -15,4 +15,5 @@ def lineage_groups(verifications: dict[str, dict]) -> dict[str, dict[str, str]]:
         "GGUF files (SHA-256)": {
             gguf(name).name: f"{one['sha256']} · {size(one['bytes'])}" for name, one in verifications.items()
         },
+        "measured with": {gguf(name).name: one["measured_with"] for name, one in verifications.items()},
     }

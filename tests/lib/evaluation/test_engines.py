@@ -11,6 +11,7 @@ from stages.lib.core.files import read_json, write_json
 from stages.lib.evaluation.engines import batches
 from stages.lib.evaluation.engines.gguf_model import GgufModel
 from stages.lib.evaluation.engines.language_model import open_model
+from stages.lib.evaluation.engines.text import Text
 from stages.lib.evaluation.engines.transformers_model import TransformersModel
 from stages.lib.evaluation.predict.examples import stop_ids_of
 from stages.lib.evaluation.verification import probes
@@ -84,6 +85,61 @@ def test_a_text_is_read_as_if_it_were_alone(merged, tuned, exported):
         stop = set(greedy(model, asked, 9)[0][4:5])  # some end early, the others go on
         alone = [greedy(model, [ids], 12, stop)[0] for ids in asked]
         assert greedy(model, asked, 12, stop) == alone and len(set(map(len, alone))) > 1
+
+
+def test_logits_exist_for_a_few_answers_at_a_time(merged, tuned, exported, monkeypatch):
+    """How many texts are asked together does not depend on the vocabulary, and how many logits there are does."""
+    tokenizer = load_tokenizer(merged)
+    asked = prompts(tokenizer, 6)
+    answers = [[chat.content_ids(tokenizer, text) for text in ("This is most likely gout.", "B. rest")]] * 6
+    width = max(len(answer) for own in answers for answer in own)
+    for model, name in ((tuned, "_head"), (exported, "_decode")):
+        whole = model.ask(asked, answers, 4, set())
+        seen = []
+        real = getattr(model, name)
+
+        def watched(first, *more, real=real, seen=seen, **named):
+            if torch.is_tensor(first) and first.dim() == 3:
+                seen.append(first.shape[0] * first.shape[1])
+            if named.get("every"):
+                seen.append(sum(len(part.ids) for part in first))
+            return real(first, *more, **named)
+
+        monkeypatch.setattr(model, name, watched)
+        monkeypatch.setattr(model, "scored", 3 * width)
+        for one, other in zip(whole, model.ask(asked, answers, 4, set()), strict=True):
+            assert one.greedy == other.greedy
+            np.testing.assert_allclose(np.concatenate(one.logprobs), np.concatenate(other.logprobs), atol=1e-4)
+        assert len(seen) >= 4 and max(seen) <= 3 * width
+
+
+def test_as_many_texts_as_fit_are_asked_together(tuned, exported):
+    """In transformers each of a prompt's answers has the prompt's keys and values for itself; in a GGUF they share."""
+    question = Text(prompt=60, answers=[10, 10, 10, 10], generated=40)
+    assert tuned.fits([question] * 20) and not tuned.fits([question] * 21)  # of 8192: 4 × (60 + 40) each
+    assert exported.fits([question] * 4) and not exported.fits([question] * 5)  # of 16 rows
+    dialogue = Text(prompt=122, answers=[150], generated=256)
+    assert tuned.fits([dialogue] * 21) and not tuned.fits([dialogue] * 22)
+
+
+def test_a_gpu_without_memory_names_the_setting(tuned, merged, monkeypatch):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has less.")
+
+    monkeypatch.setattr(tuned, "ask", exhausted)
+    told = r"no memory left for 2 texts together \(CUDA out of memory\); lower evaluate\.predict\.batch_tokens$"
+    with pytest.raises(UserError, match=told):
+        greedy(tuned, prompts(load_tokenizer(merged), 2), 4)
+
+
+def test_half_a_gpu_asks_for_room_for_keys_and_values(merged, monkeypatch):
+    """4 layers' keys and values of 128 numbers, or whatever the config says, in 2 bytes, for each token."""
+    monkeypatch.setattr("stages.lib.model.device.free_memory", lambda _: 2e9)
+    TransformersModel(merged, dtype=torch.float16, tokens=8192)
+    with pytest.raises(
+        UserError, match=r"with 10000000 tokens at a time takes .*lower evaluate\.predict\.batch_tokens"
+    ):
+        TransformersModel(merged, dtype=torch.float16, tokens=10**7)
 
 
 def test_log_probabilities_are_those_of_the_whole_text(merged, tuned):
@@ -162,3 +218,14 @@ def test_unreadable_gguf(tmp_path):
         GgufModel(tmp_path / "bad.gguf", 16)
     with pytest.raises(UserError, match="no such file"):
         GgufModel(tmp_path / "none.gguf", 16)
+
+
+def test_a_gguf_without_room_names_memory(gguf, monkeypatch):
+    """As long a window as no machine has: asked before, or refused by llama.cpp, whose null must be looked at."""
+    with pytest.raises(UserError, match=r"tokens at a time takes about .* GB of memory.*lower the context \(it is"):
+        GgufModel(gguf, 1 << 30)
+    with pytest.raises(UserError, match=r"lower evaluate\.predict\.batch_tokens \(it is 1073741824\)"):
+        GgufModel(gguf, 512, rows=2, tokens=1 << 30)
+    monkeypatch.setattr("stages.lib.model.device.free_memory", lambda _: 1e18)
+    with pytest.raises(UserError, match=r"cannot read \d+ tokens at a time \(.*alloc.*\); free some memory, or lower"):
+        GgufModel(gguf, 1 << 30)

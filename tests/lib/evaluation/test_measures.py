@@ -13,6 +13,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from stages.lib.core.errors import UserError
 from stages.lib.data.medqa import LETTERS, question_prompt
 from stages.lib.evaluation.engines.batches import batches
+from stages.lib.evaluation.engines.text import Text
 from stages.lib.evaluation.metrics import bootstrap, exams
 from stages.lib.evaluation.metrics.comparison import compare
 from stages.lib.evaluation.metrics.measures import MEASURES, measured
@@ -191,11 +192,16 @@ def test_calibration_and_letter_counts():
 
 
 def test_batches_hold_every_text_once_and_no_more_than_fits():
-    rows, tokens = RNG.integers(1, 5, 200).tolist(), RNG.integers(1, 900, 200).tolist()
-    made = batches(rows, tokens, 16, 1024)
+    texts = [
+        Text(int(n), [3] * int(k), 5) for n, k in zip(RNG.integers(1, 900, 200), RNG.integers(0, 5, 200), strict=True)
+    ]
+
+    def fits(some: list[Text]) -> bool:
+        return sum(text.rows for text in some) <= 16 and sum(text.tokens for text in some) <= 1024
+
+    made = batches(texts, fits)
     assert sorted(i for some in made for i in some) == list(range(200))
-    for some in made:
-        assert len(some) == 1 or (sum(rows[i] for i in some) <= 16 and max(tokens[i] for i in some) * len(some) <= 1024)
-    firsts = [tokens[some[0]] for some in made]
-    assert all(a >= b for a, b in pairwise(firsts))
-    assert batches([9], [9999], 4, 100) == [[0]]
+    assert all(len(some) == 1 or fits([texts[i] for i in some]) for some in made)
+    assert any(not fits([texts[i] for i in [*some, after[0]]]) for some, after in pairwise(made))
+    assert all(texts[a[0]].tokens >= texts[b[0]].tokens for a, b in pairwise(made))
+    assert batches([Text(9999, [], 0)], fits) == [[0]]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from datasets import load_from_disk
 from safetensors.torch import load_file
 
@@ -92,6 +93,38 @@ def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone,
     assert max(float((ours[name].float() - theirs[name].float()).abs().max()) for name in theirs) < 1e-3
 
 
+def test_fsdp_in_bf16_loses_no_more_than_one_process_does(even, base, tmp_path):
+    """Gradients are summed and losses handed out in float32: their own digits are not bfloat16's."""
+    changes = {"num_train_epochs": 1, "learning_rate": 1e-3, "precision": "bf16"}
+    both = Launch(strategy="fsdp", processes=2, nodes=1, rendezvous="")
+    for name, more in (("one", {}), ("two", {"launch": both, "gradient_accumulation_steps": 1})):
+        process = started(tmp_path / name, arguments(even, base, tmp_path / name, **changes, **more))
+        errors = finish(process)
+        assert process.returncode == 0, errors
+    ours, theirs = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert ours == pytest.approx(theirs, rel=5e-3)
+    assert any(loss != float(torch.tensor(loss).bfloat16()) for loss in ours)
+
+
+def test_each_process_takes_its_own_gpu_before_it_does_anything(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert launch._work.__wrapped__(2, lambda: list(taken), ()) == [1]
+
+
+@pytest.mark.parametrize(
+    ("killer", "said"),
+    [(signal.SIGABRT, "NCCL does so to a process that lost another one"), (signal.SIGKILL, "take a smaller batch")],
+)
+def test_what_killed_a_process_is_not_always_its_memory(killer, said):
+    with pytest.raises(UserError, match=f"was killed by {killer.name}") as caught:
+        launch.start(Launch(strategy="ddp", processes=1, nodes=1, rendezvous=""), signal.raise_signal, killer)
+    assert said in str(caught.value) and str(caught.value).count("smaller batch") == (killer == signal.SIGKILL)
+
+
 def test_dora_shards_among_processes_as_one_trains_it(even, base, tmp_path):
     """PEFT warns that the product of an adapter's factors fails under FSDP (`adapters.factors_product`)."""
     changes = {"method": "dora", "num_train_epochs": 1, "learning_rate": 1e-3}
@@ -126,6 +159,7 @@ def test_two_nodes_of_which_one_loses_its_process_go_on_and_the_first_writes(alo
 
 def test_a_mistake_that_a_process_meets_is_one_sentence(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("torch"), "propagate", True)  # else caplog sees nothing of it
+    caplog.set_level(logging.WARNING)
     with pytest.raises(UserError, match=r"^absent\.json: no such file$"):
         launch.start(Launch(strategy="ddp", processes=1, nodes=1, rendezvous=""), read_json, Path("absent.json"))
     assert "Traceback" not in caplog.text

@@ -38,6 +38,12 @@ def test_loss_and_gradients_are_those_of_plain_cross_entropy(dtype, trained, chu
             torch.testing.assert_close(mine.grad, plain.grad, **tolerance)
 
 
+@pytest.mark.parametrize(("vocabulary", "rows"), [(128_256, 256), (49_152, 640), (32_000, 1024), (10**9, 128)])
+def test_a_gpus_chunks_are_whole_tiles(vocabulary, rows):
+    assert loss.chunk_rows(vocabulary, gpu=True) == rows
+    assert loss.chunk_rows(vocabulary, gpu=False) == max(1, loss.CHUNK_BYTES // (4 * vocabulary))
+
+
 def test_no_chunk_is_larger_than_it_may_be(monkeypatch):
     seen = []
     monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * 500 * 5)

@@ -13,7 +13,7 @@ from bench.memory import LLAMA_3_8B, counted
 from stages.lib.core.errors import UserError
 from stages.lib.settings.train import Launch, Lora, Train
 from stages.lib.training import shapes
-from stages.lib.training.memory import GIB, require
+from stages.lib.training.memory import GIB, exhausted, needed, require
 from stages.lib.training.memory_estimate import estimate
 from support.settings import train_settings
 
@@ -109,6 +109,41 @@ def test_processes_on_one_machine_share_its_memory_and_fsdp_shares_the_weights()
     )
     assert ddp["weights"] == 2 * one["weights"] and ddp["gradients"] == 4 * one["gradients"]
     assert one["weights"] < fsdp["weights"] < 1.2 * one["weights"] and fsdp["activations"] == 2 * one["activations"]
+
+
+def test_4_bit_weights_stay_whole_under_fsdp():
+    """They are no numbers that could be cut; embedding and output matrix are."""
+    fsdp = Launch(strategy="fsdp", processes=2, nodes=1, rendezvous="")
+    one, two = (estimate(LLAMA_3_8B, of_8b(quantization="4bit", launch=launch), gpu=True)["weights"]
+                for launch in (of_8b().launch, fsdp))  # fmt: skip
+    unquantized = 2 * shapes.unquantized(LLAMA_3_8B)
+    assert two == one - unquantized + unquantized // 2
+    with pytest.raises(UserError, match=r"train\.quantization is '8bit', expected none or 4bit where .* is fsdp"):
+        of_8b(quantization="8bit", launch=fsdp)
+    with pytest.raises(UserError, match="GiB are free") as refusal:
+        require(LLAMA_3_8B, of_8b(launch=fsdp), 9 * GIB)
+    assert named(str(refusal.value)).get("quantization") in (None, "4bit")
+
+
+def test_a_gpu_has_a_margin_for_gaps_between_tensors():
+    """5 % and half a GiB; with it, all three ways to hold an 8B base fit into 22 GiB."""
+    for quantization in ("none", "8bit", "4bit"):
+        train = of_8b(quantization=quantization, gradient_checkpointing=True)
+        bare, parts = estimate(LLAMA_3_8B, train, gpu=True), needed(LLAMA_3_8B, train, gpu=True)
+        assert parts["margin"] == pytest.approx(0.05 * bare["total"] + 0.5 * GIB, abs=1)
+        assert parts["total"] == bare["total"] + parts["margin"] <= 22 * GIB
+        assert needed(LLAMA_3_8B, train, gpu=False)["margin"] == 0
+
+
+def test_memory_that_did_not_last_gives_the_advice_of_the_refusal():
+    error = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 24 GiB"
+    )
+    train = of_8b(gradient_checkpointing=True)
+    text = str(exhausted(LLAMA_3_8B, train, error))
+    assert text.startswith("the GPU has no memory left (CUDA out of memory. Tried to allocate 2.00 GiB), though")
+    fitting = needed(LLAMA_3_8B, replace(train, **named(text)), gpu=True)["total"]
+    assert "it fits" in text and fitting <= 0.9 * needed(LLAMA_3_8B, train, gpu=True)["total"]
 
 
 def test_paged_states_and_offloaded_activations_are_not_on_the_gpu():

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,8 +84,7 @@ class GgufModel:
     def fits(self, texts: list[Text]) -> bool:
         """Whether these texts can be asked together: answers share their prompt's keys and values."""
         longest = max(text.tokens for text in texts)
-        rows, scored = (sum(counts) for counts in zip(*((text.rows, text.scored) for text in texts), strict=True))
-        return rows <= self.rows and len(texts) * longest <= self.tokens and scored <= self.scored
+        return sum(text.rows for text in texts) <= self.rows and len(texts) * longest <= self.tokens
 
     def ask(
         self, prompts: list[list[int]], answers: list[list[list[int]]], max_new_tokens: int, stop_ids: set[int]
@@ -187,18 +187,28 @@ class GgufModel:
                 if sequence != place.sequence:
                     self.c.llama_memory_seq_cp(self._memory(), place.sequence, sequence, -1, -1)
                 parts.append(Part(answer[:-1], place.position, sequence))
-        self._decode(parts, every=True)
 
-        at = itertools.count()
         logprobs: list[list[np.ndarray]] = [[] for _ in answers]
         likeliest: list[list[list[int]]] = [[] for _ in answers]
+        read = self._read_one_by_one(parts)
         for number, own in enumerate(answers):
             for (_, *rest), first in zip(own, after_prompt[number], strict=True):
-                logits = [self._logits(next(at)) for _ in rest]
+                logits = next(read)
                 scored = [log_probability(row, token) for row, token in zip(logits, rest, strict=True)]
                 logprobs[number].append(np.array([first, *scored]))
                 likeliest[number].append([int(row.argmax()) for row in logits])
         return logprobs, likeliest
+
+    def _read_one_by_one(self, parts: list[Part]) -> Iterator[list[np.ndarray]]:
+        """Logits after each id of each part; read together, but for no more logits than fit into memory."""
+        todo = deque(parts)
+        while todo:
+            group = [todo.popleft()]
+            while todo and sum(len(part.ids) for part in (*group, todo[0])) <= self.scored:
+                group.append(todo.popleft())
+            self._decode(group, every=True)
+            at = itertools.count()
+            yield from ([self._logits(next(at)) for _ in part.ids] for part in group)
 
     def _keep(self, place: Place, answers: int, known: Known) -> Place:
         """Forget a prompt's answers but the one that its greedy answer follows, and that from where it leaves it."""

@@ -19,11 +19,6 @@ class Text(NamedTuple):
         return max(1, len(self.answers))
 
     @property
-    def scored(self) -> int:
-        """Tokens of all answers."""
-        return sum(self.answers)
-
-    @property
     def tokens(self) -> int:
         """Tokens in all."""
-        return self.prompt + self.scored + self.generated
+        return self.prompt + sum(self.answers) + self.generated

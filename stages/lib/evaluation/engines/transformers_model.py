@@ -69,7 +69,7 @@ class TransformersModel:
         rows = sum(text.rows for text in texts)
         answer = max(max(text.answers, default=0) for text in texts)
         width = max(text.prompt for text in texts) + max(answer, max(text.generated for text in texts))
-        return rows <= ROWS and rows * width <= self.tokens and rows * answer <= self.scored
+        return rows <= ROWS and rows * width <= self.tokens
 
     @torch.inference_mode()
     def ask(
@@ -126,11 +126,15 @@ class TransformersModel:
         read.cache.batch_select_indices(rows.to(self.device))
         mask = read.mask[rows]
         if any(len(answer) > 1 for answer in sequences):
-            logits, mask = self._decode(self._padded([answer[:-1] for answer in sequences]), read.cache, mask)
-            likeliest = logits.argmax(-1).tolist()
+            hidden, mask = self._decode(self._padded([answer[:-1] for answer in sequences]), read.cache, mask)
+            logits = itertools.chain.from_iterable(
+                map(self._head, hidden.split(max(1, self.scored // hidden.shape[1])))
+            )
+            likeliest = []
             for own_logits, answer, logprobs in zip(logits, sequences, scored, strict=True):
                 rest = torch.tensor(answer[1:], device=self.device)
                 logprobs += _log_probabilities(own_logits[: len(rest)], rest)
+                likeliest.append(own_logits.argmax(-1).tolist())
 
         begun = read.next_logits.argmax(-1).tolist()
         known = [
@@ -169,8 +173,8 @@ class TransformersModel:
                 cache.batch_select_indices(chosen)
                 mask = mask[chosen]
             going, tokens = [going[row] for row in kept], [tokens[row] for row in kept]
-            logits, mask = self._decode(self._padded([[token] for token in tokens]), cache, mask)
-            tokens = logits[:, -1].argmax(-1).tolist()
+            hidden, mask = self._decode(self._padded([[token] for token in tokens]), cache, mask)
+            tokens = self._head(hidden[:, -1]).argmax(-1).tolist()
 
     def _prefill(self, prompts: list[list[int]]) -> Prefilled:
         """Read a batch of prompts, padded at the right, where no token of a prompt can see it: that needs no mask."""
@@ -182,19 +186,24 @@ class TransformersModel:
             result = decoder(input_ids=ids, use_cache=True)
         mask = (torch.arange(ids.shape[1], device=self.device) < lengths.unsqueeze(1)).long()
         last = result.last_hidden_state[rows, lengths - 1]
-        return Prefilled(result.past_key_values, mask, self.model.get_output_embeddings()(last))
+        return Prefilled(result.past_key_values, mask, self._head(last))
 
     def _decode(self, ids: torch.Tensor, cache: Cache, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits after each of the ids (sequences, tokens) that continue what is cached, and the mask, now longer.
+        """Hidden states of the ids (sequences, tokens) that continue what is cached, and the mask, now longer.
 
         Positions go on where each prompt ended: its padding counts for none.
         """
         mask = torch.cat([mask, torch.ones_like(ids)], 1)
         positions = mask.cumsum(1)[:, -ids.shape[1] :] - 1
-        result = self.model(
+        decoder = self.model.get_decoder()
+        result = decoder(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
-        return result.logits, mask
+        return result.last_hidden_state, mask
+
+    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of hidden states (…, width): (…, vocabulary)."""
+        return self.model.get_output_embeddings()(hidden)
 
     def _padded(self, sequences: list[list[int]]) -> torch.Tensor:
         """Ids of sequences, padded at the right to the longest: (sequences, longest)."""

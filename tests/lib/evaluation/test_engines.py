@@ -1,6 +1,8 @@
 """A folder by transformers and its GGUF by llama.cpp are asked the same, and answer the same."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from stages.lib.export import llamacpp
 from stages.lib.model import chat
 from stages.lib.model.loading import load_tokenizer
 from support.sample import conversations
+from support.settings import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,7 @@ def test_logits_exist_for_a_few_answers_at_a_time(merged, tuned, exported, monke
         for one, other in zip(whole, model.ask(asked, answers, 4, set()), strict=True):
             assert one.greedy == other.greedy
             np.testing.assert_allclose(np.concatenate(one.logprobs), np.concatenate(other.logprobs), atol=1e-4)
-        assert len(seen) >= 4 and max(seen) <= 3 * width
+        assert len(seen) >= 3 and max(seen) <= 3 * width
 
 
 def test_as_many_texts_as_fit_are_asked_together(tuned, exported):
@@ -220,12 +223,29 @@ def test_unreadable_gguf(tmp_path):
         GgufModel(tmp_path / "none.gguf", 16)
 
 
-def test_a_gguf_without_room_names_memory(gguf, monkeypatch):
-    """As long a window as no machine has: asked before, or refused by llama.cpp, whose null must be looked at."""
+REFUSED = """
+import resource, sys
+from pathlib import Path
+from unittest.mock import patch
+from stages.lib.core.errors import UserError
+from stages.lib.evaluation.engines.gguf_model import GgufModel
+GgufModel(Path(sys.argv[1]), 64).close()
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 30), -1))  # bytes
+try:
+    with patch("stages.lib.model.device.free_memory", lambda _: 1e18):
+        GgufModel(Path(sys.argv[1]), 1 << 22)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_gguf_without_room_names_memory(gguf):
+    """Asked before; and where llama.cpp itself gets none, it gives a null, which must be looked at."""
     with pytest.raises(UserError, match=r"tokens at a time takes about .* GB of memory.*lower the context \(it is"):
         GgufModel(gguf, 1 << 30)
     with pytest.raises(UserError, match=r"lower evaluate\.predict\.batch_tokens \(it is 1073741824\)"):
         GgufModel(gguf, 512, rows=2, tokens=1 << 30)
-    monkeypatch.setattr("stages.lib.model.device.free_memory", lambda _: 1e18)
-    with pytest.raises(UserError, match=r"cannot read \d+ tokens at a time \(.*alloc.*\); free some memory, or lower"):
-        GgufModel(gguf, 1 << 30)
+    done = subprocess.run([sys.executable, "-c", REFUSED, str(gguf)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "cannot read 4194304 tokens at a time (" in done.stdout and "free some memory, or lower" in done.stdout

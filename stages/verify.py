@@ -116,11 +116,11 @@ def prove(
     with closing(TransformersModel(files.base, files.adapter, device())) as model:
         merging = divergence.merged_logits(model, merged, some)
     with closing(GgufModel(gguf, verify.context)) as model:
-        measured = divergence.measure(merged, model, texts.sequences)
+        f16 = Recorded(model, texts.sequences, folder / paths.F16)
         answers = greedy(model, prompts, limit, stop_ids, "answers of the GGUF")
         token_ids = parity.token_ids(tokenizer, model)
         perplexity = parity.perplexity_of(model, texts.plain(), bos)
-        f16 = Recorded(model, some, folder / paths.F16)
+    measured = divergence.measure(merged, f16, texts.sequences)
     conversations = [one["messages"][:-1] for one in texts.examples[:CONVERSATIONS]]
     return measured, [
         token_ids,

@@ -94,7 +94,7 @@ def test_two_processes_of_which_one_is_killed_train_as_one_does(strategy, alone,
 
 
 def test_fsdp_in_bf16_loses_no_more_than_one_process_does(even, base, tmp_path):
-    """Gradients are summed and losses handed out in float32: their own digits are not bfloat16's."""
+    """Gradients are summed and losses handed out in float32."""
     changes = {"num_train_epochs": 1, "learning_rate": 1e-3, "precision": "bf16"}
     both = Launch(strategy="fsdp", processes=2, nodes=1, rendezvous="")
     for name, more in (("one", {}), ("two", {"launch": both, "gradient_accumulation_steps": 1})):
@@ -102,8 +102,8 @@ def test_fsdp_in_bf16_loses_no_more_than_one_process_does(even, base, tmp_path):
         errors = finish(process)
         assert process.returncode == 0, errors
     ours, theirs = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-5)  # of the same weights; bfloat16 would round it by up to 4e-3
     assert ours == pytest.approx(theirs, rel=5e-3)
-    assert any(loss != float(torch.tensor(loss).bfloat16()) for loss in ours)
 
 
 def test_each_process_takes_its_own_gpu_before_it_does_anything(monkeypatch):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bench.flops import of_training
 from bench.memory import LLAMA_3_8B
 from bench.steps import chosen, section
+from bench.training_8b import PEAKS, RECIPE
 from stages.lib.settings.train import Train
 from stages.lib.training import preflight, shapes
 from stages.lib.training.memory import GIB, needed
@@ -17,27 +18,24 @@ TOKENS = 3 * 26e6  # of three epochs
 LABELLED, CONTEXT = 0.5, 150  # share of tokens with a label, tokens that one attends to: a dialogue has about 300
 CONTEXT_GIB = 0.5  # of a card's memory that CUDA itself takes
 SHARES = (0.40, 0.25)  # of the data sheet's operations: hoped for; reached on an H200, where the host was too slow
-R = 64
-LORA = {"r": R, "lora_alpha": 2 * R, "lora_dropout": 0.05, "target_modules": "all-linear"}
 METHODS = ("lora", "lora-8bit", "qlora")
 BATCHES = ((2, 2048), (1, 2048), (1, 1024), (1, 512))  # sequences of tokens at a time
 
 
 class Card(NamedTuple):
-    """A card: GiB of memory, and dense bfloat16 operations a second summed in float32, as its data sheet has them."""
+    """A card, whose last word PEAKS knows, and its GiB of memory."""
 
     name: str
     gib: float
-    peak: float
 
 
 CARDS = (
-    Card("RTX 4090", 24, 165e12),
-    Card("RTX 3090", 24, 71e12),
-    Card("A10G", 22.5, 70e12),
-    Card("RTX 4080", 16, 97e12),
-    Card("A100", 80, 312e12),
-    Card("H100", 80, 989e12),
+    Card("RTX 4090", 24),
+    Card("RTX 3090", 24),
+    Card("A10G", 22.5),
+    Card("RTX 4080", 16),
+    Card("A100", 80),
+    Card("H100", 80),
 )
 
 
@@ -57,9 +55,9 @@ def main() -> None:
 
 def training(method: str, batch: tuple[int, int]) -> Train:
     """The recipe with another way to hold the base, and other batches."""
-    settings = section(method, max_length=batch[1], precision="bf16", attention="documents", lora=LORA)
-    settings |= {"gradient_checkpointing": True, "per_device_train_batch_size": batch[0]}
-    return chosen(settings | {"gradient_accumulation_steps": 32 // batch[0]})
+    settings = section(method, max_length=batch[1], precision="bf16", attention="documents") | RECIPE
+    sizes = {"per_device_train_batch_size": batch[0], "gradient_accumulation_steps": 32 // batch[0]}
+    return chosen(settings | sizes)
 
 
 def gib(method: str, batch: tuple[int, int]) -> float:
@@ -75,8 +73,9 @@ def largest(card: Card, method: str) -> str:
 
 def hours(card: Card) -> str:
     """The recipe's hours on a card, at either share of its operations."""
-    operations = TOKENS * of_training(LLAMA_3_8B, R, LABELLED, CONTEXT)
-    few, many = (operations / (card.peak * share) / 3600 for share in SHARES)
+    operations = TOKENS * of_training(LLAMA_3_8B, RECIPE["lora"]["r"], LABELLED, CONTEXT)
+    peak = PEAKS[card.name.split()[-1]]
+    few, many = (operations / (peak * share) / 3600 for share in SHARES)
     return f"{few:.0f} to {many:.0f}" if few >= 5 else f"{few:.1f} to {many:.1f}"
 
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from bench.flops import of_training
 from bench.memory import LLAMA_3_8B
 from bench.steps import chosen, section
-from bench.training_8b import PEAKS, RECIPE
+from bench.training_8b import PEAKS, RECIPE, RECIPE_TOKENS
 from stages.lib.settings.train import Train
 from stages.lib.training import preflight, shapes
 from stages.lib.training.memory import GIB, needed
 
-TOKENS = 3 * 26e6  # of three epochs
 LABELLED, CONTEXT = 0.5, 150  # share of tokens with a label, tokens that one attends to: a dialogue has about 300
 CONTEXT_GIB = 0.5  # of a card's memory that CUDA itself takes
 SHARES = (0.40, 0.25)  # of the data sheet's operations: hoped for; reached on an H200, where the host was too slow
@@ -73,7 +72,7 @@ def largest(card: Card, method: str) -> str:
 
 def hours(card: Card) -> str:
     """The recipe's hours on a card, at either share of its operations."""
-    operations = TOKENS * of_training(LLAMA_3_8B, RECIPE["lora"]["r"], LABELLED, CONTEXT)
+    operations = RECIPE_TOKENS * of_training(LLAMA_3_8B, RECIPE["lora"]["r"], LABELLED, CONTEXT)
     peak = PEAKS[card.name.split()[-1]]
     few, many = (operations / (peak * share) / 3600 for share in SHARES)
     return f"{few:.0f} to {many:.0f}" if few >= 5 else f"{few:.1f} to {many:.1f}"

@@ -1,7 +1,5 @@
 """What a measurement runs on: `python -m bench.machine SETTINGS OUT`, as bench.train_8b asks for it."""
 
-import shutil
-import subprocess
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -11,11 +9,10 @@ import torch
 
 from bench.processes import Answers, asked
 from stages.lib.core.resources import processor
-from stages.lib.model.device import device
+from stages.lib.model.device import device, driver
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "triton")
 SIDE = 8192  # of the square matrices whose product is timed
-ASK_DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
 def describe(answers: Answers) -> None:
@@ -27,10 +24,8 @@ def describe(answers: Answers) -> None:
         answers.add("no GPU: cut down, and no product is timed")
         return
     free, total = torch.cuda.mem_get_info()
-    said = subprocess.run(ASK_DRIVER, capture_output=True, text=True).stdout if shutil.which(ASK_DRIVER[0]) else ""
-    driver = said.split("\n")[0] or "unknown"
     card = f"{torch.cuda.get_device_name()}, {total / 2**30:.1f} GiB, {free / 2**30:.1f} of them free"
-    answers.add(f"{card}, driver {driver}, CUDA {torch.version.cuda}", driver=driver, total=total, free=free)
+    answers.add(f"{card}, driver {driver()}, CUDA {torch.version.cuda}", driver=driver(), total=total, free=free)
     rate = gpu_product_rate()
     answers.add(f"a bfloat16 product of {SIDE:,}³: {rate / 1e12:.0f} TFLOP/s", product_flops_per_second=rate)
 

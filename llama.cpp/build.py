@@ -53,7 +53,8 @@ def main(here: Path = HERE) -> None:
     if not source.is_dir():
         unpack(archive(here / "src", pin), source)
     stamp.unlink(missing_ok=True)
-    if built.get("cuda", cuda) != cuda:
+    library = any((here / "build").glob("bin/*ggml-cuda*"))
+    if built.get("cuda", cuda or library) != cuda:  # without a stamp it was killed
         shutil.rmtree(here / "build")  # else its CUDA library would outlast it
     build(source / "vendor" / "llama.cpp", here / "build", compiler, nvcc)
     for name in BESIDE:

@@ -15,6 +15,7 @@ from stages.lib.evaluation.predict.dialogues import predict_dialogues
 from stages.lib.evaluation.predict.examples import answer_examples, question_examples, stop_ids_of
 from stages.lib.evaluation.predict.exams import predict_exam, predict_shuffled, shuffle_options
 from stages.lib.evaluation.predict.safety import predict_safety
+from stages.lib.model.allocator import use_expandable_segments
 from stages.lib.model.loading import load_tokenizer
 from stages.lib.settings.predict import Predict
 
@@ -31,6 +32,7 @@ class Files(NamedTuple):
 
 def main(asked: Predict, files: Files, name: str, model_path: str) -> None:
     """Ask the model `name` the test dialogues, the questions and the safety set, as the same token ids as any other."""
+    use_expandable_segments()
     tokenizer = load_tokenizer(files.base)
     stop_ids = stop_ids_of(files.base)
     dialogues = sorted_dialogues(files.prepared / "test.jsonl")[: asked.dialogues or None]

@@ -35,13 +35,14 @@ def main(train: Train, template: Template, track: Track, seed: int, files: Files
     train = resolved(train)
     require_gpu(train.launch)
     config = read_json(files.base / "config.json")
-    memory.require(config, train, free_memory(device()))
-    if not launch.joining():
-        preflight.require(config, train, paths.checkout(), device())
+    where = device()
+    memory.require(config, train, free_memory(where))
     trained_ids = trained_token_ids(files.base)
     inputs = [files.tokenized, files.base]
     key = checkpoints.key_of(train, seed, inputs)
     places = Places(files.tokenized, files.base, checkpoints.folder_of(key), files.adapter)
+    if not launch.joining():
+        preflight.require(config, train, paths.checkout(), places.checkpoints, where)
     if launch.joining():  # another machine leads, holds the checkpoints and writes the results
         launch.start(train.launch, finetune, train, trained_ids, seed, places)
         return {}

@@ -23,6 +23,7 @@ from stages.lib.evaluation.verification.check import Check
 from stages.lib.evaluation.verification.recorded import Recorded
 from stages.lib.export import llamacpp
 from stages.lib.export.gguf_keys import lineage_of
+from stages.lib.model.allocator import use_expandable_segments
 from stages.lib.model.chat import puts_bos
 from stages.lib.model.device import device
 from stages.lib.model.loading import load_tokenizer
@@ -63,6 +64,7 @@ def main(verify: Verify, files: Files, name: str) -> None:
 
     One model is in memory at a time, on a GPU where there is one; what the others said of the texts is on disk.
     """
+    use_expandable_segments()
     llamacpp.sum_in_float32()
     gguf = files.gguf(name)
     reader = read_gguf(gguf)
@@ -121,6 +123,7 @@ def prove(
         token_ids = parity.token_ids(tokenizer, model)
         perplexity = parity.perplexity_of(model, texts.plain(), bos)
     measured = divergence.measure(merged, f16, texts.sequences)
+    merged.close()  # before the base becomes a GGUF: each takes gigabytes
     conversations = [one["messages"][:-1] for one in texts.examples[:CONVERSATIONS]]
     return measured, [
         token_ids,

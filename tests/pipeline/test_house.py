@@ -25,7 +25,10 @@ NOT_NEEDED_BY_ANY = {"core/checks.py"}
 NOT_NEEDED = {
     "config": {f"evaluation/metrics/{name}.py" for name in ("comparison", "perplexity", "safety")},
     "train": {"training/packing.py"},
-    "base": {"base/pinning.py", *(f"model/{name}.py" for name in ("allocator", "device", "widening"))},
+    "base": {
+        "base/pinning.py",
+        *(f"model/{name}.py" for name in ("allocator", "device", "inference_memory", "widening")),
+    },
     "convert": {"export/llama_server.py"},
     "verify": {"model/weights.py", *(f"export/{name}.py" for name in ("adapter_gguf", "merging", "provenance"))},
     "score": {"evaluation/metrics/comparison.py"},

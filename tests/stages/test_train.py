@@ -20,7 +20,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, sha256
 from stages.lib.settings.track import Track
 from stages.lib.settings.train import Launch, Train
-from stages.lib.training import checkpoints
+from stages.lib.training import checkpoints, trainer
 from stages.lib.training.packed_llama import PackedLlama
 from support.disk import no_file_beyond
 from support.settings import CHATML, ROOT
@@ -118,6 +118,16 @@ def test_an_adapter_that_cannot_be_saved_is_said_and_made_from_the_last_checkpoi
         tuned(base, tokenized, tmp_path, **settings)
     assert (tmp_path / "adapter").read_text() == "before"
     assert not (tmp_path / ".adapter.partial").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.distributed.DistBackendError("NCCL error"), RuntimeError("[gloo] Connection closed by peer")],
+    ids=str,
+)
+def test_a_lost_process_is_not_taken_for_a_full_disk(error, tmp_path):
+    with pytest.raises(type(error)), trainer.writing(tmp_path / "adapter", tmp_path):
+        raise error
 
 
 @pytest.mark.parametrize("moment", ["forward", "_save_checkpoint", "save_model"])

@@ -17,9 +17,8 @@ from gguf import GGUFReader
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, replacing
-from stages.lib.core.resources import llama_cpp_build, require_disk
+from stages.lib.core.resources import ROOT, llama_cpp_build, require_disk
 
-ROOT = Path(__file__).resolve().parents[3]
 PIN = ROOT / "llama.cpp" / "pin.json"
 CONVERTER = ROOT / "llama.cpp" / "convert.py"
 CHUNK = 512  # tokens that llama-imatrix reads at a time
@@ -36,8 +35,12 @@ def version() -> str:
 
 
 def sum_in_float32() -> None:
-    """Let CUDA sum the products of float16 matrices in float32 from here on, in this process and those it starts."""
+    """Let CUDA multiply and sum in float32, not rounded to TF32, from here on, here and in processes started here.
+
+    Before CUDA is first used. llama.cpp's own kernels for a few tokens at a time do not ask.
+    """
     os.environ.setdefault("GGML_CUDA_CUBLAS_COMPUTE_TYPE", "f32")
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # llama.cpp asks cuBLAS for TF32; source: ggml-cuda/common.cuh
 
 
 def convert(model: Path, target: Path, metadata: dict[str, str]) -> None:

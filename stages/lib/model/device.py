@@ -22,8 +22,7 @@ def device() -> str:
     """
     if torch.cuda.is_available():
         return "cuda"
-    driver = _driver()
-    if not driver or _hidden():
+    if _hidden() or not (found := driver()):
         return "cpu"
     cuda = torch.version.cuda
     if cuda is None:
@@ -33,9 +32,19 @@ def device() -> str:
         built = f"is built for CUDA {cuda}, which needs driver {least} or newer"
         fix = "update the driver, or install a build of torch for the CUDA that yours has"
     raise UserError(
-        f"this machine has a GPU (driver {driver}), but torch {torch.__version__} cannot use it: it {built}; {fix}; "
+        f"this machine has a GPU (driver {found}), but torch {torch.__version__} cannot use it: it {built}; {fix}; "
         "with CUDA_VISIBLE_DEVICES= in front of the same command the CPU does the work"
     )
+
+
+def driver() -> str:
+    """The version of NVIDIA's driver (`unknown` where it does not say) on a machine with such a GPU; else nothing."""
+    said = ""
+    if tool := shutil.which("nvidia-smi"):
+        command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        said = done.stdout.partition("\n")[0].strip() if done.returncode == 0 else ""
+    return said or ("unknown" if any(GPU_FILES.glob("nvidia[0-9]*")) else "")
 
 
 def free_memory(device: str) -> int:
@@ -55,13 +64,3 @@ def _hidden() -> bool:
     """Whether CUDA_VISIBLE_DEVICES hides every GPU: it is empty, or begins with what is no GPU."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible is not None and visible.split(",")[0].strip() in ("", "-1", "NoDevFiles")
-
-
-def _driver() -> str:
-    """The version of NVIDIA's driver (`unknown` where it does not say) on a machine with such a GPU; else nothing."""
-    said = ""
-    if tool := shutil.which("nvidia-smi"):
-        command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        said = done.stdout.partition("\n")[0].strip() if done.returncode == 0 else ""
-    return said or ("unknown" if any(GPU_FILES.glob("nvidia[0-9]*")) else "")

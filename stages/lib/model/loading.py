@@ -40,6 +40,7 @@ def load_model(
     attention: str = "sdpa",
     quantization: str = "none",
     kind: type[AutoModelForCausalLM] | type[PreTrainedModel] = AutoModelForCausalLM,
+    device: str = "cpu",
 ) -> PreTrainedModel:
     """The causal language model of a folder, in eval mode, without a key-value cache by default.
 
@@ -47,7 +48,8 @@ def load_model(
     (transformers 5.23: otherwise documents attend to each other silently). `quantization` is none,
     8bit (Dettmers et al. 2022, arXiv:2208.07339) or 4bit (nf4, its constants quantised too: Dettmers et al.
     2023, arXiv:2305.14314); embedding, norms and output matrix keep `dtype`. `kind` is the class that it
-    becomes: by default the one that its config.json names.
+    becomes: by default the one that its config.json names. Its weights go to the `device` shard by shard, quantised
+    ones to the GPU that is current wherever there is one, which quantises them.
     """
     _require(folder)
     nf4: dict[str, Any] = {
@@ -59,29 +61,32 @@ def load_model(
     quantized = methods.get(quantization)
     # On a GPU it warns of every product in 8 bits whose input is bfloat16: millions of lines in a training.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    device = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}  # where it is quantised
+    if quantized and torch.cuda.is_available():
+        device = f"cuda:{torch.cuda.current_device()}"
     model = kind.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation=attention,
         quantization_config=BitsAndBytesConfig(**quantized) if quantized else None,
-        device_map=device if quantized else None,
+        device_map={"": device} if quantized or device != "cpu" else None,
     )
     model.config.use_cache = False
     return model.eval()
 
 
-def load_tuned(base: Path, adapter: Path, dtype: torch.dtype = torch.float32) -> "PreTrainedModel | PeftModel":
-    """The base with its adapter laid over it; where the whole model was trained, that model.
+def load_tuned(
+    base: Path, adapter: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> "PreTrainedModel | PeftModel":
+    """The base with its adapter laid over it, on the device; where the whole model was trained, that model.
 
     Trained token rows are written into their matrices, which PEFT would copy as a whole in every forward pass.
     """
     if not (adapter / "adapter_config.json").is_file():
-        return load_model(adapter, dtype)
+        return load_model(adapter, dtype, device=device)
     from peft import PeftModel
     from peft.tuners.trainable_tokens import TrainableTokensLayer
 
-    tuned = PeftModel.from_pretrained(load_model(base, dtype), adapter).eval()
+    tuned = PeftModel.from_pretrained(load_model(base, dtype, device=device), adapter).eval()
     for module in tuned.modules():
         if isinstance(module, TrainableTokensLayer):
             module.merge()

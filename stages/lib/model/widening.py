@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 BAND = 1 << 26  # elements of a weight that are float32 at a time
-BESIDE = 2e9  # bytes that such a model takes beside its weights: a band, the logits of a text, libraries
+TOKENS, SCORED = 4096, 1024  # of a batch, and those of them that have logits at a time, at most: it is short of memory
 
 
 class WideningLinear(nn.Module):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.resources import llama_cpp_build
+from stages.lib.model import widening
 from stages.lib.model.device import free_memory
-from stages.lib.model.widening import BESIDE
+from stages.lib.model.inference_memory import beside_weights
 from stages.lib.settings.train import Train
 from stages.lib.training import shapes
 from stages.lib.training.memory_estimate import STATES
@@ -17,22 +18,30 @@ CHECKPOINTS = 3  # that a training keeps at a time
 FINEST = 1.07  # bytes a weight of q8_0, the largest quant type
 
 
-def require(config: dict, train: Train, folder: Path, device: str) -> None:
+def require(config: dict, train: Train, folder: Path, checkpoints: Path, device: str) -> None:
     """Log what is needed and free; raise UserError, one sentence with all that is short.
 
-    `config` is the base's config.json, `folder` on the disk that everything goes to. `verify` and `predict` hold one
-    model in 16 bits on the device; no other stage needs more memory. Sizes are about right: 10⁹ bytes.
+    `config` is the base's config.json, `folder` on the disk that everything goes to; `checkpoints`, a folder, may hold
+    some of an earlier call. `verify` holds one model in 16 bits, and `predict` without a GPU; on one it asks for
+    evaluate.predict.batch_tokens itself. A machine whose GPU is too small for them may do that in its own memory.
+    Sizes are about right: 10⁹ bytes.
     """
     llama_cpp_build()
     parts = disk(config, train)
+    held = sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file())
+    parts["checkpoints"] = max(0, parts["checkpoints"] - held)
     listed = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
-    where = "the GPU's memory" if device == "cuda" else "memory"
+    model = 2 * shapes.parameters(config) + beside_weights(config, widening.TOKENS, widening.SCORED, FLOAT32)
+    roomy = next((one for one in (device, "cpu") if free_memory(one) >= model), device)
+    where = "the GPU's memory" if roomy == "cuda" else "memory"
     needs = [
         (f"of disk ({listed})", sum(parts.values()), shutil.disk_usage(folder).free),
-        (f"of {where}", 2 * shapes.parameters(config) + BESIDE, free_memory(device)),
+        (f"of {where}", model, free_memory(roomy)),
     ]
     sentences = [f"{size / 1e9:.1f} GB {what}, {free / 1e9:.1f} GB are free" for what, size, free in needs]
     logging.info("the stages after this one need about %s", "; ".join(sentences))
+    if roomy != device:
+        logging.warning("the GPU is too small for them: run them with CUDA_VISIBLE_DEVICES= in front; the CPU is slow")
     if short := [one for one, (_, size, free) in zip(sentences, needs, strict=True) if size > free]:
         raise UserError(
             f"training could end, but not the stages after it, which need about {'; '.join(short)}; free that much, "

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -23,12 +23,14 @@ from stages.lib.settings.train import Train
 from stages.lib.training import adapters, checkpoints, memory
 from stages.lib.training.attention import boundaries
 from stages.lib.training.interrupt import stop_requested
+from stages.lib.training.launch import LOST
 from stages.lib.training.loss import STEP
 from stages.lib.training.monitor import Monitor, StepData, StopWhenAsked
 from stages.lib.training.packed_llama import PackedLlama
 
 UNWRITTEN = (OSError, RuntimeError, SafetensorError)  # a full disk, as Python, torch.save and safetensors say it
-OF_THE_GPU = (torch.OutOfMemoryError, torch.AcceleratorError)  # RuntimeErrors that no disk can mend
+# RuntimeErrors that no disk can mend; gloo has no type of its own for a partner that it lost.
+NOT_OF_THE_DISK = (torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError)
 
 
 class Places(NamedTuple):
@@ -78,15 +80,14 @@ class PackedTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write a checkpoint; where it cannot be written, remove its half and raise UserError."""
+        folder = Path(str(self.args.output_dir))
+        half = folder / f"checkpoint-{self.state.global_step}"
         try:
-            super()._save_checkpoint(model, trial)
-        except OF_THE_GPU:
-            raise
-        except UNWRITTEN as error:
-            folder = Path(str(self.args.output_dir))
-            half = folder / f"checkpoint-{self.state.global_step}"
+            with writing(half, folder):
+                super()._save_checkpoint(model, trial)
+        except UserError:
             shutil.rmtree(half, ignore_errors=True)  # a read-only disk keeps it; no run resumes from it
-            raise not_written(half, error, folder) from error
+            raise
 
 
 def finetune(train: Train, trained_ids: list[int], seed: int, places: Places) -> list[dict]:
@@ -133,15 +134,11 @@ def _finetuned(train: Train, trained_ids: list[int], seed: int, places: Places) 
 def save(trainer: PackedTrainer, places: Places) -> None:
     """Write the adapter, whole or not at all; called on every process, for each may hold a part of the weights."""
     first = trainer.is_world_process_zero()
-    try:
-        with replacing(places.adapter) if first else nullcontext(places.adapter) as target:
-            trainer.save_model(str(target))
-            if first:
-                adapters.tidy(target, places.base)
-    except OF_THE_GPU:
-        raise
-    except UNWRITTEN as error:
-        raise not_written(places.adapter, error, places.checkpoints) from error
+    kept = replacing(places.adapter) if first else nullcontext(places.adapter)
+    with writing(places.adapter, places.checkpoints), kept as target:
+        trainer.save_model(str(target))
+        if first:
+            adapters.tidy(target, places.base)
 
 
 def model_of(train: Train, trained_ids: list[int], seed: int, base: Path) -> PackedLlama | PeftModel:
@@ -172,7 +169,7 @@ def arguments(train: Train, folder: Path, seed: int) -> TrainingArguments:
         max_grad_norm=train.max_grad_norm,
         optim=train.optim,
         bf16=train.precision == "bf16",
-        tf32=None if cpu else True,
+        tf32=None if cpu else torch.cuda.is_tf32_supported(),
         torch_compile=train.torch_compile,
         use_liger_kernel=train.use_liger_kernel,
         liger_kernel_config={"fused_linear_cross_entropy": False},  # the loss is ours: `packed_llama`
@@ -226,10 +223,22 @@ def collate(sequences: list[dict]) -> dict:
     return line | boundaries(line["position_ids"]) | {"record_ids": record_ids, "tokens": tokens}
 
 
-def not_written(path: Path, error: Exception, folder: Path) -> UserError:
-    """What to say of a checkpoint or an adapter that cannot be written, and which checkpoint of `folder` remains."""
-    last = checkpoints.newest(folder)
-    size = sum(file.stat().st_size for file in last.iterdir()) if last else 0
-    kept = f"{last.name} (kept, {size / 1e9:.2f} GB) is the last good one" if last else "there is no checkpoint yet"
-    free = shutil.disk_usage(path.parent).free / 1e9
-    return UserError(f"{path} not written: {error}; {free:.2f} GB free, {kept}; fix that and run the same command")
+@contextmanager
+def writing(path: Path, folder: Path) -> Iterator[None]:
+    """Within it, a checkpoint or an adapter that cannot be written is a UserError.
+
+    It says which checkpoint of `folder` remains. What another process or the GPU did wrong is raised as it is.
+    """
+    try:
+        yield
+    except UNWRITTEN as error:
+        lost = isinstance(error, RuntimeError) and LOST.search(str(error))
+        if lost or isinstance(error, NOT_OF_THE_DISK):
+            raise
+        last = checkpoints.newest(folder)
+        size = sum(file.stat().st_size for file in last.iterdir()) if last else 0
+        kept = f"{last.name} (kept, {size / 1e9:.2f} GB) is the last good one" if last else "there is no checkpoint yet"
+        free = shutil.disk_usage(path.parent).free / 1e9
+        raise UserError(
+            f"{path} not written: {error}; {free:.2f} GB free, {kept}; fix that and run the same command"
+        ) from error

@@ -130,7 +130,9 @@ def test_a_gpu_without_memory_names_the_setting(tuned, merged, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has less.")
 
     monkeypatch.setattr(tuned, "ask", exhausted)
-    told = r"no memory left for 2 texts together \(CUDA out of memory\); lower evaluate\.predict\.batch_tokens$"
+    told = (
+        r"no memory left for 2 texts together \(CUDA out of memory\); free some, or lower evaluate\.predict\.batch_to"
+    )
     with pytest.raises(UserError, match=told):
         greedy(tuned, prompts(load_tokenizer(merged), 2), 4)
 

@@ -77,3 +77,12 @@ def test_no_build_is_one_clear_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"no llama\.cpp build there"):
         llama_cpp_build()
+
+
+def test_the_version_says_which_build_it_is(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/llama-quantize").touch()
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
+    assert llamacpp.version().endswith(", CPU build")
+    (tmp_path / "bin/libggml-cuda.so").touch()
+    assert llamacpp.version().endswith(", CUDA build")

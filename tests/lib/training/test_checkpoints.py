@@ -26,6 +26,7 @@ ELSEWHERE = {
     "settings/train.py": "the names and bounds of the settings, whose values are in the key",
     "training/checkpoints.py": "where checkpoints are; which one is the newest, step numbers say",
     "training/hardware.py": "what it decides is in the settings; else it reads how much memory was taken",
+    "training/launch.py": "starts the trainer's processes; how many is in the settings",
     "training/memory.py": "says what to change where a GPU's memory was too small",
     "training/memory_estimate.py": "how much memory a training takes",
     "training/memory_layer.py": "the same, of a layer",

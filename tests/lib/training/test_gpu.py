@@ -31,8 +31,8 @@ def test_a_gpus_losses_are_the_cpus_within_bfloat16(base, tokenized, tmp_path):
     given = [*map(str, (base, tokenized, tmp_path)), json.dumps(CHANGES)]
     environment = SEEING | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run([sys.executable, "-c", LOSSES, *given], capture_output=True, text=True, env=environment)
-    if done.stderr.strip() == "torch sees no GPU":
-        pytest.skip(done.stderr.strip())
+    if done.stderr.strip().endswith("torch sees no GPU"):  # torch may warn of a driver before
+        pytest.skip("torch sees no GPU")
     assert done.returncode == 0, done.stderr
     expected = [entry["loss"] for entry in tuned(base, tokenized, tmp_path / "cpu", **CHANGES) if "loss" in entry]
     for losses in json.loads(done.stdout.splitlines()[-1]):

@@ -52,7 +52,8 @@ def ask(
             except torch.OutOfMemoryError as error:
                 raise UserError(
                     f"{model.path}: {what}: the GPU has no memory left for {len(batch)} texts together "
-                    f"({str(error).partition('. ')[0]}); lower evaluate.predict.batch_tokens"
+                    f"({str(error).partition('. ')[0]}); free some, or lower evaluate.predict.batch_tokens where "
+                    "predict says so"
                 ) from error
             for i, reply in zip(batch, replied, strict=True):
                 replies[i] = reply

@@ -17,6 +17,8 @@ from stages.lib.evaluation.engines.reply import Known, Reply, follow
 from stages.lib.evaluation.engines.text import BATCH_TOKENS, Text
 from stages.lib.model.device import require_free
 
+NO_MEMORY = -2  # what llama_decode returns where it gets no memory; source: llama.cpp, src/llama-context.cpp
+
 
 class Part(NamedTuple):
     """Ids of one sequence that are read next, and where in it they stand."""
@@ -280,6 +282,8 @@ class GgufModel:
                 batch.logits[at] = every or i == last
                 at += 1
         status = self.c.llama_decode(self.context_pointer, batch)
+        if status == NO_MEMORY:
+            raise failure(self.path, f"read {total} tokens at a time", self._lower(), self._lower())
         if status:
             raise RuntimeError(f"{self.path}: llama_decode failed with status {status} on {total} tokens")
 

@@ -1,5 +1,6 @@
 """A transformers model as evaluation and chat see it: token ids in, log-probabilities and ids out."""
 
+import gc
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from stages.lib.core.files import read_json
 from stages.lib.evaluation.engines.logits import scored_tokens
 from stages.lib.evaluation.engines.reply import Known, Reply, follow
 from stages.lib.evaluation.engines.text import BATCH_TOKENS, ROWS, Text
+from stages.lib.model import widening
 from stages.lib.model.allocator import keep_freed_memory
 from stages.lib.model.device import free_memory, require_free
+from stages.lib.model.inference_memory import beside_weights
 from stages.lib.model.loading import load_model, load_tuned
-from stages.lib.model.widening import BESIDE, widen
 
 
 class Prefilled(NamedTuple):
@@ -43,24 +45,26 @@ class TransformersModel:
         """The model of a folder, with what was trained laid over it where `adapter` is given.
 
         `dtype` is that of its products, float16 or float32; where float32 weights do not fit into the device's memory,
-        they stay in 16 bits and are widened as they are multiplied, to the same results. `tokens`: of a batch. Raises
-        UserError where the device has no room for it.
+        they stay in 16 bits and are widened as they are multiplied, to the same results. `tokens`: of a batch, at most.
+        Raises UserError where the device has no room for it.
         """
         self.path = adapter or folder
         self.device = device
         self.tokens = tokens
         keep_freed_memory()
-        widening = _must_widen(folder, device, dtype, tokens)
-        kept = torch.float16 if widening else dtype
-        loaded: Any = load_tuned(folder, adapter, kept) if adapter else load_model(folder, kept)
-        if widening:
-            widen(loaded)
-        self.model = loaded.to(device)
+        widened = _must_widen(folder, device, dtype, tokens)
+        kept = torch.float16 if widened else dtype
+        loaded = load_tuned(folder, adapter, kept, device) if adapter else load_model(folder, kept, device=device)
+        self.model: Any = loaded
         self.scored = scored_tokens(self.model.config.vocab_size)
+        if widened:
+            widening.widen(loaded)
+            self.tokens, self.scored = min(tokens, widening.TOKENS), min(self.scored, widening.SCORED)
 
     def close(self) -> None:
         """Give its memory back, on a GPU to other libraries too."""
         del self.model
+        gc.collect()  # else a reference cycle could keep it
         if self.device == "cuda":
             torch.cuda.empty_cache()
 
@@ -214,23 +218,22 @@ class TransformersModel:
 def _must_widen(folder: Path, device: str, dtype: torch.dtype, tokens: int) -> bool:
     """Whether the weights must stay in 16 bits although products are to be of float32.
 
-    Raises UserError where they do not fit even so. In float16, `tokens` have keys and values in each layer, and
-    what its feed-forward part makes of them.
+    Raises UserError where there is no room for them even so, with a batch of so many tokens.
     """
     size = sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
-    if dtype == torch.float32:
-        widening = 2 * size + BESIDE > free_memory(device)
-        if widening:
-            require_free(device, size + BESIDE, f"{folder}, in 16 bits,", "free some, or take another machine")
-        return widening
     config = read_json(folder / "config.json")
-    heads = config["num_attention_heads"]
-    keys = config["num_key_value_heads"] * (config.get("head_dim") or config["hidden_size"] // heads)
-    of_token = 2 * (2 * config["num_hidden_layers"] * keys + 3 * config["intermediate_size"])
-    logits = 2 * 2 * scored_tokens(config["vocab_size"]) * config["vocab_size"]
-    fix = f"free some, or lower evaluate.predict.batch_tokens (it is {tokens})"
-    require_free(device, size + logits + tokens * of_token, f"{folder} with {tokens} tokens at a time", fix)
-    return False
+    scored = scored_tokens(config["vocab_size"])
+    instead = "take another machine" if device == "cpu" else "let the CPU do it, slowly: CUDA_VISIBLE_DEVICES= in front"
+    if dtype != torch.float32:
+        needed = size + beside_weights(config, tokens, scored, dtype.itemsize)
+        fix = f"lower evaluate.predict.batch_tokens (it is {tokens}), or {instead}"
+        require_free(device, needed, f"{folder} with {tokens} tokens at a time", fix)
+        return False
+    if 2 * size + beside_weights(config, tokens, scored, dtype.itemsize) <= free_memory(device):
+        return False
+    needed = size + beside_weights(config, widening.TOKENS, widening.SCORED, dtype.itemsize)
+    require_free(device, needed, f"{folder}, in 16 bits,", f"free some, or {instead}")
+    return True
 
 
 def _log_probabilities(logits: torch.Tensor, ids: torch.Tensor) -> list[float]:

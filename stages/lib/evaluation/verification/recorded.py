@@ -1,5 +1,6 @@
 """A model's logits, kept on disk so that the model need not be in memory while another one is compared with it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ class Recorded:
 
     def __init__(self, model: LanguageModel, texts: list[list[int]], folder: Path) -> None:
         """Ask the model, and write its logits into the folder; raises UserError where the disk has no room."""
+        self.folder = folder
         self.paths: dict[tuple[int, ...], Path] = {}
         folder.mkdir()
         for number, ids in enumerate(tqdm(texts, desc=f"logits of {model.path.name}")):
@@ -27,3 +29,7 @@ class Recorded:
     def logits(self, ids: list[int]) -> np.ndarray:
         """Logits after each of the tokens of one of the texts, float32, shape (tokens, vocabulary)."""
         return np.load(self.paths[tuple(ids)])
+
+    def close(self) -> None:
+        """Give their room on the disk back."""
+        shutil.rmtree(self.folder)

@@ -37,6 +37,16 @@ SHAPE = LLAMA_3_8B | {"architectures": ["LlamaForCausalLM"], "model_type": "llam
                       "bos_token_id": 128000, "eos_token_id": [128001, 128009], "dtype": "bfloat16"}  # fmt: skip
 SMALL = SHAPE | {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "tie_word_embeddings": True}
 R, ROUNDS = 64, 3
+TAKE = """
+import sys
+from pathlib import Path
+from stages.lib.base import checkpoint, description, requirements
+source, target = map(Path, sys.argv[1:])
+target.mkdir()
+requirements.require_llama(source)
+checkpoint.copy(source, target)
+description.of(target)
+"""
 OURS = """
 import sys
 from pathlib import Path
@@ -77,7 +87,7 @@ from stages.lib.settings.verify import Verify
 folder = Path(sys.argv[1])
 files = verify.Files(paths.PREPARED, *(folder / name for name in ("base", "adapter", "merged", "gguf", "metrics")))
 with suppress(UserError):  # a check that does not hold is in its file too
-    verify.main(Verify(dialogues=4, prompts=1, max_new_tokens=4, context=512), files, Path(sys.argv[2]).name)
+    verify.main(Verify(dialogues=4, prompts=2, max_new_tokens=4, context=512), files, Path(sys.argv[2]).name)
 """
 
 
@@ -111,9 +121,11 @@ def beside_peft(folder: Path) -> dict:
 
 
 def rehearsal(folder: Path) -> dict:
-    """The disk's own speed, the merge's seconds and memory, and the export of it."""
+    """The disk's own speed, seconds and memory of taking the base and of merging, and the export of what was merged."""
     make(SHAPE, folder, shards=4)
     seen = {"base_gb": size(folder / "base"), "copy": copied(folder / "base", folder / "copy")}
+    seen["base"] = step(TAKE, folder / "base", folder / "taken")  # as that stage takes a folder of one's own
+    shutil.rmtree(folder / "taken")
     seen["merge"] = step(OURS, folder / "base", folder / "adapter", folder / "merged")
     seen["merge_to_copy"] = seen["merge"]["seconds"] / seen["copy"]["seconds"]
     logging.info("8B: %s", seen)
@@ -185,7 +197,7 @@ def make(config: dict, folder: Path, shards: int) -> None:
     for number in range(1, shards + 1):
         part = names[len(names) * (number - 1) // shards : len(names) * number // shards]
         name = "model.safetensors" if shards == 1 else f"model-{number:05}-of-{shards:05}.safetensors"
-        tensors = {key: torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02) for key, shape in part}
+        tensors = {key: tensor(key, shape) for key, shape in part}
         save_file(tensors, base / name, metadata={"format": "pt"})
         places |= dict.fromkeys(tensors, name)
     if shards > 1:
@@ -206,6 +218,12 @@ def make(config: dict, folder: Path, shards: int) -> None:
     }
     write_json(adapter / "adapter_config.json", settings)
     write_json(adapter / weights.BASE, {"sha256": weights.digest(base)})
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Random weights, but norms of ones: else all tokens are as good as equally likely, whatever is done to them."""
+    made = torch.empty(shape, dtype=torch.bfloat16)
+    return made.fill_(1) if name.endswith("norm.weight") else made.normal_(0, 0.02)
 
 
 def place(name: str) -> str:

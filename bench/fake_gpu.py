@@ -38,7 +38,7 @@ def fused_dropout(x: torch.Tensor, p: float, training: bool, inplace: bool) -> t
 
 
 def fake_model(
-    config: dict, _, dtype: torch.dtype, attention: str, quantization: str, kind: type[LlamaForCausalLM]
+    config: dict, _, dtype: torch.dtype, attention: str, quantization: str, kind: type[LlamaForCausalLM], *__: str
 ) -> LlamaForCausalLM:
     """A model without values, its linear layers quantised as bitsandbytes keeps them."""
     with no_init_weights():

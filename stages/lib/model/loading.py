@@ -48,8 +48,8 @@ def load_model(
     (transformers 5.23: otherwise documents attend to each other silently). `quantization` is none,
     8bit (Dettmers et al. 2022, arXiv:2208.07339) or 4bit (nf4, its constants quantised too: Dettmers et al.
     2023, arXiv:2305.14314); embedding, norms and output matrix keep `dtype`. `kind` is the class that it
-    becomes: by default the one that its config.json names. Its weights go to the `device` shard by shard, quantised
-    ones to the GPU that is current wherever there is one, which quantises them.
+    becomes: by default the one that its config.json names. Its weights go to the `device` one by one, which
+    quantises them: the machine's memory never holds them all where that is a GPU.
     """
     _require(folder)
     nf4: dict[str, Any] = {
@@ -61,8 +61,6 @@ def load_model(
     quantized = methods.get(quantization)
     # On a GPU it warns of every product in 8 bits whose input is bfloat16: millions of lines in a training.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    if quantized and torch.cuda.is_available():
-        device = f"cuda:{torch.cuda.current_device()}"
     model = kind.from_pretrained(
         folder,
         dtype=dtype,

@@ -23,7 +23,11 @@ def trainable(base: Path, train: Train, trained_ids: list[int], seed: int) -> Pa
     in the precision's type. Quantised weights are never trained.
     """
     frozen = torch.bfloat16 if train.precision == "bf16" and train.method != "full" else torch.float32
-    model = cast(PackedLlama, load_model(base, frozen, train.attention, train.quantization, PackedLlama))
+    # Sharded weights are put together on the CPU; quantised ones are whole on each GPU.
+    whole = train.quantization != "none" or train.launch.strategy != "fsdp"
+    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() and whole else "cpu"
+    loaded = load_model(base, frozen, train.attention, train.quantization, PackedLlama, device)
+    model = cast(PackedLlama, loaded)
     if train.method == "full":
         return model
     set_seed(seed)

@@ -25,7 +25,8 @@ def describe(answers: Answers) -> None:
         return
     free, total = torch.cuda.mem_get_info()
     card = f"{torch.cuda.get_device_name()}, {total / 2**30:.1f} GiB, {free / 2**30:.1f} of them free"
-    answers.add(f"{card}, driver {driver()}, CUDA {torch.version.cuda}", driver=driver(), total=total, free=free)
+    installed = driver()
+    answers.add(f"{card}, driver {installed}, CUDA {torch.version.cuda}", driver=installed, total=total, free=free)
     rate = gpu_product_rate()
     answers.add(f"a bfloat16 product of {SIDE:,}³: {rate / 1e12:.0f} TFLOP/s", product_flops_per_second=rate)
 

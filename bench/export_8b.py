@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from bench.measuring import measure
 from bench.memory import LLAMA_3_8B
 from bench.vocabulary import llama3_tokenizer
+from stages.lib.base.pinning import pin_of
 from stages.lib.core import paths
 from stages.lib.core.files import read_json, write_json
 from stages.lib.core.resources import llama_cpp_build, processor
@@ -40,12 +41,12 @@ R, ROUNDS = 64, 3
 TAKE = """
 import sys
 from pathlib import Path
-from stages.lib.base import checkpoint, description, requirements
-source, target = map(Path, sys.argv[1:])
-target.mkdir()
-requirements.require_llama(source)
-checkpoint.copy(source, target)
-description.of(target)
+from bench.export_8b import template
+from stages import base
+from stages.lib.settings.model import Folder, Model
+source, target, metrics, pin = sys.argv[1:]
+model = Model("random", "none", source, hub=None, folder=Folder(source, pin), gguf=None, scratch=None)
+base.main(model, template(), 1, Path(), Path(target), Path(metrics))
 """
 OURS = """
 import sys
@@ -124,7 +125,8 @@ def rehearsal(folder: Path) -> dict:
     """The disk's own speed, seconds and memory of taking the base and of merging, and the export of what was merged."""
     make(SHAPE, folder, shards=4)
     seen = {"base_gb": size(folder / "base"), "copy": copied(folder / "base", folder / "copy")}
-    seen["base"] = step(TAKE, folder / "base", folder / "taken")  # as that stage takes a folder of one's own
+    pin = pin_of(folder / "base", folder / "hashes.json")
+    seen["base"] = step(TAKE, folder / "base", folder / "taken", folder / "base.json", pin)
     shutil.rmtree(folder / "taken")
     seen["merge"] = step(OURS, folder / "base", folder / "adapter", folder / "merged")
     seen["merge_to_copy"] = seen["merge"]["seconds"] / seen["copy"]["seconds"]
@@ -150,7 +152,7 @@ def exported(folder: Path) -> dict:
     return seen
 
 
-def step(code: str, *arguments: Path) -> dict:
+def step(code: str, *arguments: Path | str) -> dict:
     """Seconds and memory (MB) of a piece of Python, what was read before forgotten by the system where it lets us."""
     forget_files()
     return measure([sys.executable, "-c", code, *map(str, arguments)])
@@ -189,8 +191,7 @@ def make(config: dict, folder: Path, shards: int) -> None:
     base, adapter = folder / "base", folder / "adapter"
     base.mkdir(parents=True)
     adapter.mkdir()
-    template = Template(**OmegaConf.to_object(OmegaConf.load("conf/template/llama3.yaml")))
-    llama3_tokenizer(base, template)
+    llama3_tokenizer(base, template())
     write_json(base / "config.json", config)
     write_json(base / "generation_config.json", {"eos_token_id": config["eos_token_id"]})
     names, places = list(of_model(config).items()), {}
@@ -218,6 +219,11 @@ def make(config: dict, folder: Path, shards: int) -> None:
     }
     write_json(adapter / "adapter_config.json", settings)
     write_json(adapter / weights.BASE, {"sha256": weights.digest(base)})
+
+
+def template() -> Template:
+    """Llama-3's own."""
+    return Template(**OmegaConf.to_object(OmegaConf.load("conf/template/llama3.yaml")))
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:

@@ -41,11 +41,10 @@ def main(train: Train, template: Template, track: Track, seed: int, files: Files
     inputs = [files.tokenized, files.base]
     key = checkpoints.key_of(train, seed, inputs)
     places = Places(files.tokenized, files.base, checkpoints.folder_of(key), files.adapter)
-    if not launch.joining():
-        preflight.require(config, train, paths.checkout(), places.checkpoints, where)
     if launch.joining():  # another machine leads, holds the checkpoints and writes the results
         launch.start(train.launch, finetune, train, trained_ids, seed, places)
         return {}
+    preflight.require(config, train, paths.checkout(), places.checkpoints, where)
     with checkpoints.locked(key) as folder:
         steps = launch.start(train.launch, finetune, train, trained_ids, seed, places)
         for name, table in history.tables(steps).items():

@@ -94,3 +94,16 @@ def test_cuda_is_taken_where_nvcc_and_a_gpu_are_there(folder):
         assert done.stdout.startswith("llama.cpp: building ") and line in done.stdout
     done = build(folder, PATH=with_tools(folder, "c++"), CUDACXX="", GGML_CUDA="1")
     assert done.returncode == 1 and "no nvcc found" in done.stderr and "GGML_CUDA=0" in done.stderr
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_a_killed_cuda_build_leaves_no_library_to_a_cpu_build(folder, cuda):
+    """Without a stamp nothing else says what was begun; the same kind goes on with what is there."""
+    pin = json.loads((folder / "pin.json").read_text())
+    (folder / "src" / pin["sha256"][:12]).mkdir(parents=True)
+    library = folder / "build/bin/libggml-cuda.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    done = build(folder, PATH=with_tools(folder, "c++", "nvcc"), CUDACXX="", GGML_CUDA=str(int(cuda)))
+    assert done.returncode == 1 and "failed" in done.stderr  # there is no source
+    assert library.exists() == cuda

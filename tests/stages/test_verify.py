@@ -100,7 +100,7 @@ def test_one_model_is_in_memory_at_a_time(name, exported, monkeypatch):
         monkeypatch.setattr(module, tool, lambda *given, real=real: pytest.fail("beside") if loaded else real(*given))
     verify.main(SETTINGS, exported, name)
     assert not loaded and written(exported, name)["measured_with"] == llamacpp.version()
-    assert os.environ["GGML_CUDA_CUBLAS_COMPUTE_TYPE"] == "f32"
+    assert os.environ["GGML_CUDA_CUBLAS_COMPUTE_TYPE"] == "f32" and os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
     assert {path.suffix for path in exported.ggufs.iterdir()} == {".gguf"}  # what was recorded is gone
 
 

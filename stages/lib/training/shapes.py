@@ -1,6 +1,7 @@
 """The matrices of a Llama, from its config.json."""
 
 from stages.lib.core.checks import check
+from stages.lib.model.inference_memory import head_width, key_width
 from stages.lib.settings.train import LINEAR, Lora
 
 
@@ -8,9 +9,8 @@ def of_layer(config: dict) -> dict[str, tuple[int, int]]:
     """(outputs, inputs) of each linear layer of one decoder layer, by name."""
     hidden = config["hidden_size"]
     middle = config["intermediate_size"]
-    width = config.get("head_dim") or hidden // config["num_attention_heads"]
-    query = config["num_attention_heads"] * width
-    key = config["num_key_value_heads"] * width
+    query = config["num_attention_heads"] * head_width(config)
+    key = key_width(config)
     return {
         "q_proj": (query, hidden),
         "k_proj": (key, hidden),

@@ -11,7 +11,7 @@ import torch
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, write_json
 from stages.lib.evaluation.engines import batches
-from stages.lib.evaluation.engines.gguf_model import GgufModel
+from stages.lib.evaluation.engines.gguf_model import NO_MEMORY, GgufModel
 from stages.lib.evaluation.engines.language_model import open_model
 from stages.lib.evaluation.engines.text import Text
 from stages.lib.evaluation.engines.transformers_model import TransformersModel
@@ -230,7 +230,7 @@ import resource, sys
 from pathlib import Path
 from unittest.mock import patch
 from stages.lib.core.errors import UserError
-from stages.lib.evaluation.engines.gguf_model import GgufModel
+from stages.lib.evaluation.engines.gguf_model import NO_MEMORY, GgufModel
 GgufModel(Path(sys.argv[1]), 64).close()
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 30), -1))  # bytes
@@ -251,3 +251,11 @@ def test_a_gguf_without_room_names_memory(gguf):
     done = subprocess.run([sys.executable, "-c", REFUSED, str(gguf)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "cannot read 4194304 tokens at a time (" in done.stdout and "free some memory, or lower" in done.stdout
+
+
+def test_a_gguf_that_gets_no_memory_while_it_reads_says_so(gguf, monkeypatch):
+    model = GgufModel(gguf, 64)
+    monkeypatch.setattr(model.c, "llama_decode", lambda *_: NO_MEMORY)
+    with pytest.raises(UserError, match=r"cannot read 2 tokens at a time.*lower the context \(it is 64\)"):
+        model.logits([5, 6])
+    model.close()

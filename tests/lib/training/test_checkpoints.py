@@ -21,6 +21,7 @@ ELSEWHERE = {
     "core/resources.py": "names the processor; what follows from it is in the settings",
     "model/allocator.py": "where freed memory stays",
     "model/device.py": "which device there is; how much memory is free",
+    "model/inference_memory.py": "widths, for the estimate of memory",
     "model/chat.py": "tokenize calls it: its results are in data/tokenized; the trainer reads the label IGNORED there",
     "model/weights.py": "the hash of the base, which tells an adapter whose it is",
     "settings/train.py": "the names and bounds of the settings, whose values are in the key",

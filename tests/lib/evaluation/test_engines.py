@@ -230,7 +230,7 @@ import resource, sys
 from pathlib import Path
 from unittest.mock import patch
 from stages.lib.core.errors import UserError
-from stages.lib.evaluation.engines.gguf_model import NO_MEMORY, GgufModel
+from stages.lib.evaluation.engines.gguf_model import GgufModel
 GgufModel(Path(sys.argv[1]), 64).close()
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 30), -1))  # bytes

@@ -25,7 +25,8 @@ from stages.lib.core import params, paths
 from stages.lib.core.files import read_json, read_jsonl, write_json, write_jsonl
 from stages.lib.core.resources import processor
 from stages.lib.data.preparation.cleaning import clean_chunk
-from stages.lib.data.preparation.records import read_questions
+from stages.lib.data.preparation.reading.records import Origin, Seen
+from stages.lib.data.preparation.reading.sources import read_source
 from stages.lib.evaluation.predict.examples import question_examples
 from stages.lib.model import chat
 from stages.lib.model.loading import load_tokenizer
@@ -105,7 +106,11 @@ def questions(folder: Path) -> tuple[list[dict], str]:
     if not all((folder / name).is_file() for name in FILES):
         logging.info("%s: no MedQA there; the sample's test questions are taken instead", folder)
         return [row for _, row in read_jsonl(paths.PREPARED / FILES[0])], "the sample's test questions"
-    read = [one for name in FILES for one in read_questions(folder / name, name, "jsonl", {}, False)]
+    read = [
+        one
+        for name in FILES
+        for one in read_source(folder / name, "test_questions", Origin(name, "data.sources.0"), Seen())
+    ]
     rows, _ = clean_chunk(read, params.load("data.prepare", Prepare))
     return [row | {"messages": row["messages"][:1]} for row in rows], "MedQA"
 

@@ -95,7 +95,7 @@ def list_sources(raw: Path) -> None:
     sources = []
     for name, records in HELD.items():
         file = raw / f"{name}.{'json' if records == 'dialogues' else 'jsonl'}"
-        source = {"name": name, "records": records, "file": file.name, "format": file.suffix[1:], "columns": {}}
+        source = {"name": name, "records": records, "file": file.name, "columns": {}, "first_option": None}
         source |= {"sha256": sha256(file), "bytes": file.stat().st_size, "kind": "file", "repo": "", "revision": ""}
         sources.append(source | {"path": str(file), "licence": "synthetic"})
     write_json(raw / "sources.json", sources)

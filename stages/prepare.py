@@ -2,7 +2,6 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,9 +18,18 @@ from stages.lib.data.preparation.card import dataset_card
 from stages.lib.data.preparation.charts import draw_funnel, draw_lengths
 from stages.lib.data.preparation.cleaning import clean_chunk
 from stages.lib.data.preparation.decontaminate import OVERLAP_WORDS
+from stages.lib.data.preparation.intake import (
+    require_different_questions,
+    require_kept_apart,
+    require_readable,
+    told,
+    unread,
+    where,
+)
 from stages.lib.data.preparation.ngrams import Hashes, join
 from stages.lib.data.preparation.parallel import CHUNK, in_chunks
-from stages.lib.data.preparation.records import Dialogue, Malformed, Question, read_dialogues, read_questions
+from stages.lib.data.preparation.reading.records import Seen
+from stages.lib.data.preparation.reading.sources import origin_of, read_source
 from stages.lib.data.preparation.selection import overlap, selected
 from stages.lib.data.preparation.statistics import statistics
 from stages.lib.settings.data import Prepare
@@ -31,7 +39,9 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
     """Write train, validation and test dialogues, MedQA's test questions, and every dropped record with its reason."""
     require_known(prepare.boilerplate)
     sources = cast(list[dict], read_json(raw / "sources.json"))
-    rows, hashes = _cleaned(raw, sources, prepare)
+    seen = {source["name"]: Seen() for source in sources}
+    rows, hashes = _cleaned(raw, sources, seen, prepare)
+    notes = _require_usable(sources, rows, seen, prepare)
     steps, splits = selected(rows, hashes, {source["name"]: source["records"] for source in sources}, prepare)
     _refuse_gaps(rows, steps, splits)
     with replacing(prepared) as folder:
@@ -40,18 +50,22 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
         drops = sorted((i, step, drop) for step, dropped in steps.items() for i, drop in dropped.items())
         write_jsonl(folder / "dropped.jsonl", (_dropped(rows[i], step, drop) for i, step, drop in drops))
     measured = {"overlap_words": OVERLAP_WORDS, "overlap": overlap(hashes, splits)}
-    metrics = statistics(rows, sources, steps, splits) | measured
+    metrics = statistics(rows, sources, seen, steps, splits) | measured
     write_json(metrics_file, metrics)
     write_text(plots / "funnel.svg", draw_funnel(metrics))
     write_text(plots / "lengths.svg", draw_lengths([rows[i] for split in splits.values() for i in split]))
     write_text(card, dataset_card(sources, prepare, metrics))
     for name, source in metrics["sources"].items():
-        logging.info("%s: %d read, %d kept; %s", name, source["read"], source["kept"], source["splits"])
+        for line in told(source, notes[name]):
+            logging.info("%s: %s", name, line)
 
 
-def _cleaned(raw: Path, sources: list[dict], prepare: Prepare) -> tuple[list[dict], Hashes]:
-    """All records of all sources through steps 1 to 3, and the words of their texts."""
-    records = chain.from_iterable(_read(raw, source, prepare.reduce_options) for source in sources)
+def _cleaned(raw: Path, sources: list[dict], seen: dict[str, Seen], prepare: Prepare) -> tuple[list[dict], Hashes]:
+    """All records of all sources through steps 1 to 3, and the words of their texts; `seen` is filled on the way."""
+    records = chain.from_iterable(
+        read_source(raw / source["file"], source["records"], origin_of(source, i), seen[source["name"]])
+        for i, source in enumerate(sources)
+    )
     rows: list[dict] = []
     hashes: list[Hashes] = []
     chunks = in_chunks(partial(clean_chunk, prepare=prepare), records)
@@ -61,15 +75,27 @@ def _cleaned(raw: Path, sources: list[dict], prepare: Prepare) -> tuple[list[dic
     return rows, join(hashes)
 
 
-def _read(raw: Path, source: dict, reduce_options: bool) -> Iterator[Dialogue | Question | Malformed]:
-    """The records of one source of data/raw/sources.json."""
-    about = (raw / source["file"], source["name"], source["format"], source["columns"])
-    return read_dialogues(*about) if source["records"] == "dialogues" else read_questions(*about, reduce_options)
+def _require_usable(
+    sources: list[dict], rows: list[dict], seen: dict[str, Seen], prepare: Prepare
+) -> dict[str, list[str]]:
+    """What has to be said of each source; raises UserError where one was not read as it was meant."""
+    by_source: dict[str, list[dict]] = {name: [] for name in seen}
+    for row in rows:
+        by_source[row["source"]].append(row)
+    notes = {}
+    for i, source in enumerate(sources):
+        origin, own = origin_of(source, i), seen[source["name"]]
+        most = prepare.malformed if source["records"] != "test_questions" else 0.0
+        require_readable(origin, by_source[origin.name], own, most)
+        require_different_questions(origin, own)
+        left_out = require_kept_apart(origin, own, prepare.keep_system, prepare.malformed)
+        notes[origin.name] = [line for line in (unread(origin, own), left_out) if line]
+    return notes
 
 
 def _published(row: dict, split: str) -> dict:
     """What a row is outside: a test question without its answer among the messages, but beside them."""
-    common = {"id": row["id"][:16], "source": row["source"], "row": row["row"]}
+    common = {"id": row["id"][:16]} | _place(row)
     if split != "medqa_test":
         return common | {"messages": row["messages"]}
     asked = {key: row[key] for key in ("question", "options", "answer_idx", "meta_info")}
@@ -78,19 +104,21 @@ def _published(row: dict, split: str) -> dict:
 
 def _dropped(row: dict, step: str, drop: dict) -> dict:
     """A row of dropped.jsonl: where the record came from, which step dropped it and why."""
-    return {"source": row["source"], "row": row["row"], "step": step, **drop, "messages": row["messages"]}
+    return _place(row) | {"step": step, **drop, "messages": row["messages"]}
+
+
+def _place(row: dict) -> dict:
+    """Where a row came from: source, file where the source has several, and number in it."""
+    return {key: row[key] for key in ("source", "file", "row") if key in row}
 
 
 def _refuse_gaps(rows: list[dict], steps: dict[str, dict[int, dict]], splits: dict[str, list[int]]) -> None:
-    """Raise UserError for a source without a readable row, an empty split, a test question that cannot be asked."""
-    for source in {row["source"]: None for row in rows}:
-        mine = [row for row in rows if row["source"] == source]
-        if all(row.get("reason") == "malformed" for row in mine):
-            raise UserError(f"{source}: none of {len(mine)} records can be read; the first: {mine[0]['detail']}")
+    """Raise UserError for a test question that cannot be asked, or an empty split."""
     for row in (rows[i] for i in splits["medqa_test"]):
         if "reason" in row:
-            where = f"{row['source']}, record {row['row']}: {row.get('detail', row['reason'])}"
-            raise UserError(f"{where}; a test set is used whole or not at all: fix the file")
+            raise UserError(
+                f"{row['source']}, {where(row)}: {row['reason']}; a test set is used whole or not at all: fix the file"
+            )
     for split, kept in splits.items():
         if not kept:
             reasons = Counter(drop["reason"] for dropped in steps.values() for drop in dropped.values())

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT))  # DVC composes in a process of its own, which knows nothing of this project's modules
 
+from stages.lib.data.sources.pins import local_sha256  # noqa: E402
 from stages.lib.settings import model_names  # noqa: E402
 
 
@@ -23,12 +24,8 @@ def conf_digest(conf: Path = ROOT / "conf") -> str:
 
 
 def file_sha256(path: str) -> str:
-    """SHA-256 of a file, taken at composition; empty where there is none, which `fetch` reports."""
-    file = ROOT / Path(path).expanduser()
-    if not file.is_file():
-        return ""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """What pins a file, or those of a folder or pattern, taken at composition; empty where there is none."""
+    return local_sha256(ROOT / Path(path).expanduser()) if path else ""
 
 
 def model_pin(path: str) -> str:
@@ -40,12 +37,7 @@ def model_pin(path: str) -> str:
     return pin_of(ROOT / Path(path).expanduser(), ROOT / ".downloads" / "hashes.json")
 
 
-def file_format(path: str, otherwise: str) -> str:
-    """The format that a file's name ends with; `otherwise` where there is no name yet."""
-    return Path(path).suffix.lstrip(".").lower() or otherwise
-
-
-for resolver in (conf_digest, file_sha256, model_pin, file_format):
+for resolver in (conf_digest, file_sha256, model_pin):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 for name, made in (
     ("evaluated_models", model_names.evaluated),

@@ -1,9 +1,12 @@
-"""Print prepared or dropped records readably.
+"""Print records readably: those of any file of dialogues or exam questions before a run, or of data/prepared/ after it.
 
-    python -m stages.lib.data.show data/prepared/train.jsonl --n 5
+    python -m stages.lib.data.show mine.csv
+    python -m stages.lib.data.show mine.csv --columns output=answer_icliniq
+    python -m stages.lib.data.show data/prepared/train.jsonl --n 10
 
-What will be trained on, the assistant's text and the end of its turn, is green and has a bar at its left. Colours
-are left out where the output is no terminal, or NO_COLOR is set.
+Of a file of one's own: how it is read, which columns are not, which records are refused and why, and the first ones as
+`prepare` would clean them with the settings of params.yaml. What is trained on, an assistant's text and the end of its
+turn, is green and has a bar at its left. Colours are left out where the output is no terminal, or NO_COLOR is set.
 """
 
 import argparse
@@ -11,14 +14,23 @@ import os
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+from stages.lib.core import params
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_jsonl
+from stages.lib.data.preparation.cleaning import clean
+from stages.lib.data.preparation.intake import unread
+from stages.lib.data.preparation.reading.records import Malformed, Origin, Seen
+from stages.lib.data.preparation.reading.sources import kind_of, read_source
+from stages.lib.settings.data import FIELDS, Prepare
 
 GREEN, BOLD, DIM, RESET = "\033[32m", "\033[1m", "\033[2m", "\033[0m"
 KEYS = ("reason", "detail", "duplicate_of", "shared", "answer_idx")
+PREPARED = {"source", "row", "messages"}  # keys of every record of data/prepared/
+REASONS = 10  # of refused records that are printed
 
 
 def shown(record: dict, width: int, colour: bool) -> str:
@@ -27,11 +39,14 @@ def shown(record: dict, width: int, colour: bool) -> str:
     def styled(style: str, text: str) -> str:
         return f"{style}{text}{RESET}" if colour else text
 
-    lines = [styled(BOLD, f"── {record.get('id', '')} {record['source']}, row {record['row']} ".replace("  ", " "))]
+    place = [record.get("id", "")[:16], record["source"], record.get("file", ""), f"row {record['row']}"]
+    lines = [styled(BOLD, f"── {' '.join(filter(None, place))}")]
     lines += [styled(DIM, f"{key}: {record[key]}") for key in KEYS if key in record]
+    if record.get("changes"):
+        lines.append(styled(DIM, f"changed: {', '.join(record['changes'])}"))
     for message in record["messages"]:
-        trained = message["role"] == "assistant" and "reason" not in record
-        lines.append(styled(DIM, message["role"]))
+        trained = message["role"] == "assistant" and "reason" not in record and message.get("train", True)
+        lines.append(styled(DIM, message["role"] + ("" if message.get("train", True) else ", not trained")))
         text = message["content"] + (" ■" if trained else "")
         bar = "┃ " if trained else "  "
         for line in text.splitlines():
@@ -40,21 +55,65 @@ def shown(record: dict, width: int, colour: bool) -> str:
     return "\n".join(lines)
 
 
+def preview(path: Path, columns: dict[str, str], first_option: int | None, n: int) -> tuple[list[str], list[dict]]:
+    """How a file is read, in lines, and its first `n` records as `prepare` would clean them.
+
+    Raises UserError as `prepare` would for that file alone.
+    """
+    kind = kind_of(path)
+    seen = Seen()
+    origin = Origin(path.name, f"data.sources.{0 if kind == 'dialogues' else 1}", columns, first_option)
+    records = list(read_source(path, kind, origin, seen))
+    refused = [record for record in records if isinstance(record, Malformed)]
+    shapes = "; ".join(f"{shape} ({count})" for shape, count in seen.shapes.most_common())
+    lines = [f"{path}: {len(records)} {kind}, read as {shapes or 'nothing'}; {len(refused)} refused"]
+    for detail, count in Counter(record.detail for record in refused).most_common(REASONS):
+        first = next(record.place for record in refused if record.detail == detail)
+        lines.append(f"  {count} x {detail} ({f'{first.file}, ' if first.file else ''}record {first.row})")
+    lines += filter(None, [unread(origin, seen)])
+    prepare = params.load("data.prepare", Prepare)
+    readable = (record for record in records if not isinstance(record, Malformed))
+    return lines, [clean(record, prepare) for record in islice(readable, n)]
+
+
 def main(arguments: list[str]) -> None:
-    """Print the first records of a file; raises UserError where it cannot be read or holds no records."""
+    """Print the first records of a file; raises UserError where it cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m stages.lib.data.show", description="Print records readably.")
-    parser.add_argument("file", type=Path, help="a .jsonl file of data/prepared/")
+    parser.add_argument("file", type=Path, help="any file of records, or a folder of them")
     parser.add_argument("--n", type=int, default=5, help="how many records")
+    parser.add_argument("--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="columns of other names")
+    parser.add_argument("--first-option", type=int, choices=(0, 1), help="the number that answers mean option A by")
     given = parser.parse_args(arguments)
-    if not given.file.is_file():
-        raise UserError(f"{given.file} is no file; expected a .jsonl file of data/prepared/, which `dvc repro` writes")
+    if not given.file.exists():
+        raise UserError(f"{given.file}: no such file; name one of your own, or of data/prepared/ after `dvc repro`")
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for number, record in islice(read_jsonl(given.file), max(0, given.n)):
-        if missing := {"source", "row", "messages"} - set(record):
-            raise UserError(
-                f"{given.file}:{number}: no {', '.join(sorted(missing))}; expected a file of data/prepared/"
-            )
+    records = _prepared(given.file, given.n)
+    if records is None:
+        lines, records = preview(given.file, _mapped(given.columns), given.first_option, max(0, given.n))
+        print("\n".join(lines), end="\n\n")
+    for record in records:
         print(shown(record, shutil.get_terminal_size().columns, colour), end="\n\n")
+
+
+def _prepared(path: Path, n: int) -> list[dict] | None:
+    """The first records of a file of data/prepared/; None for any other file."""
+    if path.suffix != ".jsonl" or not path.is_file():
+        return None
+    try:
+        records = [record for _, record in islice(read_jsonl(path), max(1, n))]
+    except UserError:
+        return None
+    return records[:n] if all(set(record) >= PREPARED for record in records) else None
+
+
+def _mapped(pairs: list[str]) -> dict[str, str]:
+    """Columns of other names, given as OURS=THEIRS; raises UserError for anything else."""
+    mapped = dict(pair.partition("=")[::2] for pair in pairs)
+    if unknown := sorted(set(mapped) - set(FIELDS)):
+        raise UserError(
+            f"--columns: {unknown[0]} is none of {', '.join(FIELDS)}; expected OURS=THEIRS, output=answer, say"
+        )
+    return mapped
 
 
 if __name__ == "__main__":

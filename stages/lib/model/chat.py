@@ -62,9 +62,9 @@ def training_examples(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Token ids and labels (int32, equal in length) of each conversation.
 
-    Labels are the ids of each assistant content and of the EOS behind it, IGNORED elsewhere: the spans come
-    from the tokens' positions, never from a search in the text. Raises UserError where the template puts
-    another token than EOS behind an answer, or where nothing is left to learn.
+    Labels are the ids of each assistant content and of the EOS behind it, IGNORED elsewhere and where a message has
+    `train` False: the spans come from the tokens' positions, never from a search in the text. Raises UserError where
+    the template puts another token than EOS behind an answer, or where nothing is left to learn.
     """
     contents = iter(contents_ids(tokenizer, [m["content"] for messages in conversations for m in messages]))
     examples = []
@@ -81,7 +81,7 @@ def _example(
     input_ids, labels, answered = [], [], False
     for part in layout:
         ids = said[part] if isinstance(part, int) else part
-        trained = isinstance(part, int) and messages[part]["role"] == "assistant"
+        trained = isinstance(part, int) and messages[part]["role"] == "assistant" and messages[part].get("train", True)
         input_ids += ids
         labels += ids if trained else [IGNORED] * len(ids)
         if answered:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from stages.lib.core.checks import at_least, check, one_of
 
 RECORDS = ("dialogues", "train_questions", "test_questions")
-FIELDS = ("instruction", "input", "output", "messages", "question", "options", "answer_idx", "answer", "meta_info")
-FORMATS = ("json", "jsonl", "parquet", "csv")
+FIELDS = (  # that a column can be mapped to: of dialogues, of questions
+    *("messages", "instruction", "input", "output", "system", "history", "context"),
+    *("question", "options", "answer_idx", "answer", "meta_info"),
+)
 
 
 @dataclass
@@ -21,8 +23,8 @@ class Source:
     revision: str
     path: str
     sha256: str
-    format: str
     columns: dict[str, str]
+    first_option: int | None
     licence: str
     count: int
 
@@ -31,9 +33,9 @@ class Source:
         check(f"{key}.name", self.name, bool(re.fullmatch(r"\w[\w-]*", self.name)), "letters, digits, - and _")
         one_of(f"{key}.records", self.records, RECORDS)
         one_of(f"{key}.kind", self.kind, ("sample", "file", "http", "hub"))
-        one_of(f"{key}.format", self.format, FORMATS)
         check(f"{key}.count", self.count, self.count >= 0, "at least 0")
         check(f"{key}.name", self.name, self.name != "sources", "another name: data/raw/sources.json is the manifest")
+        check(f"{key}.first_option", self.first_option, self.first_option in (None, 0, 1), "0, 1 or null")
         unknown = sorted(set(self.columns) - set(FIELDS))
         check(f"{key}.columns", unknown, not unknown, f"names among {', '.join(FIELDS)}")
         for field in ("repo", "revision", "path") if self.kind == "hub" else ():
@@ -67,6 +69,7 @@ class Prepare:
 
     keep_system: bool
     reduce_options: bool
+    malformed: float
     boilerplate: list[str]
     language: str
     min_words: int
@@ -81,6 +84,7 @@ class Prepare:
         key = "data.prepare"
         at_least(key, self, min_words=1, max_words=self.min_words, decontaminate=0, train_questions=1)
         check(f"{key}.language", self.language, bool(re.fullmatch("[a-z]{2,3}|any", self.language)), "an ISO 639 code")
+        check(f"{key}.malformed", self.malformed, 0 <= self.malformed < 1, "at least 0, below 1")
         check(f"{key}.validation", self.validation, 0 < self.validation < 0.5, "between 0 and 0.5")
         check(f"{key}.test", self.test, 0 < self.test < 0.5, "between 0 and 0.5")
         named = self.boilerplate

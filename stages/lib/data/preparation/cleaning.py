@@ -2,13 +2,14 @@
 
 from collections import Counter
 
-from stages.lib.data.medqa import answer_text, question_prompt, question_text
+from stages.lib.data.medqa import LETTERS, answer_text, question_prompt, question_text
 from stages.lib.data.preparation import quality
 from stages.lib.data.preparation.boilerplate import strip_boilerplate
 from stages.lib.data.preparation.ngrams import Hashes, word_hashes, words
 from stages.lib.data.preparation.normalise import normalise
 from stages.lib.data.preparation.personal import mask
-from stages.lib.data.preparation.records import Dialogue, Malformed, Question
+from stages.lib.data.preparation.reading.options import without_last_wrong
+from stages.lib.data.preparation.reading.records import Dialogue, Malformed, Question
 from stages.lib.data.preparation.split import content_hash
 from stages.lib.settings.data import Prepare
 
@@ -27,7 +28,9 @@ def clean(record: Dialogue | Question | Malformed, prepare: Prepare) -> dict:
     """
     if isinstance(record, Malformed):
         return _row(record, [], {}) | {"reason": "malformed", "detail": record.detail, "content": record.content}
-    return clean_dialogue(record, prepare) if isinstance(record, Dialogue) else clean_question(record)
+    if isinstance(record, Dialogue):
+        return clean_dialogue(record, prepare)
+    return clean_question(record, prepare.reduce_options)
 
 
 def text_of(row: dict) -> str:
@@ -44,7 +47,7 @@ def clean_dialogue(dialogue: Dialogue, prepare: Prepare) -> dict:
     """Normalised, its answers stripped of boilerplate, judged, masked."""
     changes: Counter[str] = Counter()
     messages = []
-    for message in dialogue.messages:
+    for message in _trained(dialogue.messages, changes):
         role = message["role"]
         if role == "system" and not prepare.keep_system:
             changes["system_left_out"] += 1
@@ -54,7 +57,7 @@ def clean_dialogue(dialogue: Dialogue, prepare: Prepare) -> dict:
         if role == "assistant":
             content, patterns = strip_boilerplate(content, prepare.boilerplate)
             changes.update(f"boilerplate_{pattern}" for pattern in patterns)
-        messages.append({"role": role, "content": content})
+        messages.append(message | {"content": content})
     reason = quality.defect(messages, prepare.min_words, prepare.max_words, prepare.language)
     for message in messages:
         message["content"], masked = mask(message["content"])
@@ -62,24 +65,42 @@ def clean_dialogue(dialogue: Dialogue, prepare: Prepare) -> dict:
     return _row(dialogue, messages, dict(changes)) | ({"reason": reason} if reason else {})
 
 
-def clean_question(question: Question) -> dict:
-    """A question of an exam as prompt and answer; the patient of an exam is nobody, so nothing is masked."""
-    options = {letter: normalise(text)[0] for letter, text in question.options.items()}
+def _trained(messages: list[dict], changes: Counter[str]) -> list[dict]:
+    """The messages up to the last one that is trained; those after it can teach nothing."""
+    untrained = [message["role"] == "assistant" and not message.get("train", True) for message in messages]
+    if not any(untrained):
+        return messages
+    trained = [i for i, m in enumerate(messages) if m["role"] == "assistant" and not untrained[i]]
+    changes["answers_not_trained"] += sum(untrained)
+    return messages[: trained[-1] + 1]
+
+
+def clean_question(question: Question, reduce_options: bool) -> dict:
+    """A question of an exam as prompt and answer; the patient of an exam is nobody, so nothing is masked.
+
+    With `reduce_options` one of more than four options loses its last wrong ones.
+    """
+    texts, right = question.options, question.answer_idx
+    if reduce_options and len(texts) > len(LETTERS):
+        texts, right = without_last_wrong(texts, right, len(LETTERS))
+    options = {letter: normalise(text)[0] for letter, text in texts.items()}
     asked = normalise(question.question)[0]
     messages = [
         {"role": "user", "content": question_prompt(asked, options)},
-        {"role": "assistant", "content": answer_text(question.answer_idx, options)},
+        {"role": "assistant", "content": answer_text(right, options)},
     ]
-    extra = {"question": asked, "options": options, "answer_idx": question.answer_idx, "meta_info": question.meta_info}
+    extra = {"question": asked, "options": options, "answer_idx": right, "meta_info": question.meta_info}
     row = _row(question, messages, {}) | extra
     return row if asked and all(options.values()) else row | {"reason": "empty"}
 
 
 def _row(record: Dialogue | Question | Malformed, messages: list[dict], changes: dict[str, int]) -> dict:
     lengths = [len(message["content"].split()) for message in messages]
+    place = record.place
     return {
-        "source": record.source,
-        "row": record.row,
+        "source": place.source,
+        **({"file": place.file} if place.file else {}),
+        "row": place.row,
         "messages": messages,
         "lengths": lengths,
         "changes": changes,

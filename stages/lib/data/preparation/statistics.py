@@ -5,11 +5,17 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from stages.lib.data.preparation.reading.records import Seen
+
 
 def statistics(
-    rows: list[dict], sources: list[dict], steps: dict[str, dict[int, dict]], splits: dict[str, list[int]]
+    rows: list[dict],
+    sources: list[dict],
+    seen: dict[str, Seen],
+    steps: dict[str, dict[int, dict]],
+    splits: dict[str, list[int]],
 ) -> dict:
-    """Counts in and out of each step by source, what was changed, splits by source, lengths in words.
+    """How each source was read, its counts in and out of each step, changes and splits; lengths in words.
 
     `duplicate_rate` is the share of duplicates among the rows that came to the search for them.
     """
@@ -19,6 +25,9 @@ def statistics(
     by_source = {
         source["name"]: {
             "records": source["records"],
+            "shapes": dict(seen[source["name"]].shapes.most_common()),
+            "unread": dict(seen[source["name"]].unread.most_common()),
+            "unread_in_messages": dict(seen[source["name"]].unread_in_messages.most_common()),
             **_funnel(indices[source["name"]], steps),
             "splits": _splits(indices[source["name"]], splits),
             "changed": _changes(rows[i]["changes"] for i in indices[source["name"]]),

@@ -1,5 +1,6 @@
 """The raw file of each kind of source, fetched and copied into data/raw."""
 
+import re
 from pathlib import Path
 
 from stages.lib.core.errors import UserError
@@ -8,12 +9,18 @@ from stages.lib.core.paths import checkout
 from stages.lib.data.sources import download, pins, sample
 from stages.lib.settings.data import Source
 
+ENDING = re.compile(r"\.\w{1,8}(\.gz|\.zst)?\Z")  # of a file's name, for people: what a file holds is told by its bytes
 DOWNLOADS = ".downloads"  # of http sources, by hash; may be deleted at any time
 
 
 def raw_file(source: Source, raw: Path) -> Path:
-    """Where a source lies in data/raw."""
-    return raw / f"{source.name}.{source.format}"
+    """Where a source lies in data/raw: a file, or the folder of several."""
+    if source.kind == "sample":
+        return raw / f"{source.name}.{'json' if source.records == 'dialogues' else 'jsonl'}"
+    if source.kind == "file" and pins.local_files(path := pins.local_path(source)) != [path]:
+        return raw / source.name
+    ending = ENDING.search(source.path.lower())
+    return raw / f"{source.name}{ending[0] if ending else ''}"
 
 
 def fetch_source(source: Source) -> Path:
@@ -41,12 +48,25 @@ def copy_source(source: Source, fetched: Path, raw: Path) -> None:
             f"{source.revision!r} has sha256 {sha256(fetched)} today: if you trust it, write that in conf/data/"
         )
     try:
-        copy_verified(fetched, raw_file(source, raw), source.sha256)
+        target = raw_file(source, raw)
+        if source.kind == "file" and not fetched.is_file():
+            _copy_files(fetched, target, source.sha256)
+        else:
+            copy_verified(fetched, target, source.sha256)
     except UserError as error:
         if source.kind == "hub" and fetched.is_file() and sha256(fetched) != source.sha256:
             download.discard(fetched)
         hint = f"; if the change is meant, take it up with `{pins.compose_command(source, source.path)}`"
         raise UserError(f"data.sources[{source.name}]: {error}{hint if source.kind == 'file' else ''}") from error
+
+
+def _copy_files(fetched: Path, target: Path, expected: str) -> None:
+    """Copy the files of a folder or pattern into a folder; raises UserError with both hashes where they changed."""
+    target.mkdir()
+    for file in pins.local_files(fetched):
+        copy_verified(file, target / file.name, "")
+    if (found := pins.local_sha256(target)) != expected:
+        raise UserError(f"{fetched} has sha256 {found}, expected {expected}")
 
 
 def generate_sources(sources: list[Source], tables: Path, seed: int, raw: Path) -> None:
@@ -68,5 +88,5 @@ def describe_source(source: Source, raw: Path) -> dict:
         "path": Path(source.path).name if source.kind == "file" else source.path,
         "file": path.name,
         "sha256": source.sha256 or sha256(path),  # a pin was checked while the file was copied
-        "bytes": path.stat().st_size,
+        "bytes": sum(file.stat().st_size for file in pins.local_files(path)),
     }

@@ -1,5 +1,6 @@
-"""What a source must say of itself before anything is fetched."""
+"""What a source must say of itself before anything is fetched, and what pins files of the user's own."""
 
+import hashlib
 from pathlib import Path
 
 from stages.lib.core.errors import UserError
@@ -24,6 +25,26 @@ def local_path(source: Source) -> Path:
     return checkout() / Path(source.path).expanduser()
 
 
+def local_files(path: Path) -> list[Path]:
+    """The file; of a folder the files in it; of a pattern such as parts/*.jsonl those that it matches; by name.
+
+    What is there under its very name is no pattern. Hidden files are left out.
+    """
+    if path.is_file():
+        return [path]
+    found = path.iterdir() if path.is_dir() else Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+
+
+def local_sha256(path: Path) -> str:
+    """What pins `local_files`: the SHA-256 of one file, of several that of their hashes and names, "" of none."""
+    files = local_files(path)
+    if files == [path]:
+        return sha256(path)
+    listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest() if files else ""
+
+
 def compose_command(source: Source, path: str) -> str:
     """The command that names a file of the user's own and pins it by its hash."""
     return f"dvc exp run -S data=local -S data.{source.name}={path}"
@@ -34,8 +55,12 @@ def _require_file(source: Source) -> None:
     if not source.path:
         raise UserError(f"data.{source.name} is not set; name the file with `{compose}`")
     path = local_path(source)
-    if not path.is_file():
-        raise UserError(f"data.{source.name}: {source.path} is no file; name it with `{compose}`")
+    files = local_files(path)
+    if not files:
+        raise UserError(f"data.{source.name}: {source.path} is no file or folder of files; name it with `{compose}`")
+    names = [file.name for file in files]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"data.{source.name}: {source.path} matches two files called {twice[0]}; rename one")
     if not source.sha256:
-        fix = f"`{compose}`, or `sha256: {sha256(path)}` at that source in conf/data/"
+        fix = f"`{compose}`, or `sha256: {local_sha256(path)}` at that source in conf/data/"
         raise UserError(f"data.{source.name}: {source.path} has no sha256 in params.yaml; take it up with {fix}")

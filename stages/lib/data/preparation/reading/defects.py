@@ -32,3 +32,10 @@ def first_defect(row: object) -> Defect | None:
         elif isinstance(value, list):
             todo.extend(value)
     return None
+
+
+def readable(row: dict | Defect) -> dict:
+    """The row; raises ValueError with the reason where it is a defect."""
+    if isinstance(row, Defect):
+        raise ValueError(row.reason)
+    return row

@@ -1,0 +1,95 @@
+"""Dialogues in the shapes that people have them."""
+
+from collections.abc import Iterator
+
+from stages.lib.data.preparation.reading.chats import read_chat, require_turns
+from stages.lib.data.preparation.reading.columns import DIALOGUE, Layout, filled, holds_options, layout, plain
+from stages.lib.data.preparation.reading.defects import Defect, readable
+from stages.lib.data.preparation.reading.records import SHOWN, Dialogue, Malformed, Origin, Place, Seen
+
+Numbered = Iterator[tuple[Place, dict | Defect]]
+
+
+def read_dialogues(rows: Numbered, origin: Origin, seen: Seen) -> Iterator[Dialogue | Malformed]:
+    """Yield each row's conversation: a list of messages, or the columns of a question and an answer.
+
+    Beside these a row may have `system`, `history` (pairs of question and answer, before) and `context` (below the
+    question). An instruction beside an input is a system message; alone it is the question, as in Alpaca.
+    """
+    mapped = tuple(origin.columns.items())
+    for place, row in rows:
+        try:
+            found = layout(*filled(readable(row)), DIALOGUE, mapped)
+            if holds_options(found.unread):
+                raise ValueError("the row is an exam question with options, expected a dialogue")
+            messages, shape = _conversation(readable(row), found, seen)
+        except ValueError as error:
+            yield Malformed(place, str(error), SHOWN.repr(row))
+            continue
+        seen.shapes[shape] += 1
+        texts = {role: "\n".join(m["content"] for m in messages if m["role"] == role) for role in ("user", "system")}
+        seen.add(place.row, texts["user"], texts["system"], messages[-1]["content"])
+        yield Dialogue(place, messages)
+
+
+def _conversation(row: dict, found: Layout, seen: Seen) -> tuple[list[dict], str]:
+    """The messages of a row, and what its shape is called; raises ValueError with what is wrong."""
+    of = found.of
+    in_lists = isinstance(row.get(of.get("input", "")), list)  # a prompt and its completion
+    used = {"messages", "system"} if "messages" in of else {"input", "output", "system"} if in_lists else set(of)
+    seen.unread.update([*found.unread, *(key for field, key in of.items() if field not in used)])
+    if "messages" in of:
+        name = of["messages"]
+        spoken, shape = read_chat(row[name], name, seen), _chat_shape(row[name], name)
+    elif in_lists:
+        name, answer = of["input"], of.get("output", "output")
+        spoken = read_chat(row[name], name, seen) + read_chat(row.get(answer), answer, seen)
+        shape = f"{name} and {answer}, lists of messages"
+    else:
+        name = "history"
+        spoken, shape = _columns(row, of, seen)
+    if "system" in of and (told := seen.text(row, of["system"])) and told.strip():
+        if spoken[:1] and spoken[0]["role"] == "system":
+            told = f"{told}\n\n{spoken.pop(0)['content']}"
+        spoken = [{"role": "system", "content": told}, *spoken]
+        shape += f", with {of['system']}"
+    require_turns(spoken, name)
+    return spoken, shape
+
+
+def _columns(row: dict, of: dict[str, str], seen: Seen) -> tuple[list[dict], str]:
+    """The messages of a question's and an answer's columns, and what that shape is called."""
+    instruction, given = (seen.text(row, of[key]) if key in of else None for key in ("instruction", "input"))
+    if instruction is None and given is None:
+        raise ValueError("`instruction` and `input` are missing, expected the user's question in one of them")
+    answer = seen.text(row, of["output"]) if "output" in of else None
+    if answer is None:
+        raise ValueError("`output` is missing, expected text")
+    # Alpaca's convention: an instruction without an input is itself the question.
+    asked, system = (given, instruction) if given and given.strip() else (instruction or given or "", "")
+    if "context" in of and (context := seen.text(row, of["context"])) and context.strip():
+        asked = f"{asked}\n\n{context}"
+    first = [{"role": "system", "content": system}] if system and system.strip() else []
+    before = _history(row[of["history"]], of["history"], seen) if "history" in of else []
+    last = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    beside = "".join(f", with {of[field]}" for field in ("history", "context") if field in of)
+    return [*first, *before, *last], _columns_shape(of) + beside
+
+
+def _history(turns: object, name: str, seen: Seen) -> list[dict]:
+    """The turns before a question, given as pairs of question and answer; raises ValueError."""
+    if not isinstance(turns, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in turns):
+        raise ValueError(f"`{name}` is {SHOWN.repr(turns)}, expected a list of [question, answer]")
+    said = [seen.text({name: text}, name) for pair in turns for text in pair]
+    if None in said:
+        raise ValueError(f"`{name}` has null for a text, expected a list of [question, answer]")
+    return [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(said)]
+
+
+def _chat_shape(messages: list[dict], name: str) -> str:
+    return "ShareGPT" if messages and "from" in messages[0] else name
+
+
+def _columns_shape(of: dict[str, str]) -> str:
+    names = [of[field] for field in ("instruction", "input", "output") if field in of]
+    return "Alpaca" if set(map(plain, names)) <= {"instruction", "input", "output"} else " / ".join(names)

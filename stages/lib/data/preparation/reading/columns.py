@@ -34,7 +34,6 @@ QUESTION: Aliases = (
 LETTERED_OPTION = re.compile("(op|option_?|choice_?|)([a-e])")
 NUMBERED_OPTION = re.compile("(op|option_?|choice_?|ending_?)([0-9])")
 KNOWN = {name for aliases in (DIALOGUE, QUESTION) for _, names in aliases for name in names}
-HELD_AS_LISTS = {"messages", *DIALOGUE[0][1], "history", "options", "choices", "prompt", "completion"}
 
 
 class Layout(NamedTuple):
@@ -61,6 +60,7 @@ def filled(row: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(full), tuple(blank)
 
 
+@lru_cache(maxsize=4096)
 def holds_options(keys: tuple[str, ...]) -> bool:
     """Whether these are columns of an exam question's options."""
     names = {plain(key) for key in keys}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from stages.lib.core.errors import UserError
-from stages.lib.data.preparation.reading.columns import HELD_AS_LISTS, KNOWN, plain
+from stages.lib.data.preparation.reading.columns import KNOWN, plain
 from stages.lib.data.preparation.reading.compression import opened
 from stages.lib.data.preparation.reading.defects import Defect, first_defect, keyed
 from stages.lib.data.preparation.reading.parquet import parquet_rows
@@ -22,6 +22,9 @@ from stages.lib.data.preparation.reading.parquet import parquet_rows
 LONGEST_FIELD = 100_000_000  # characters of a CSV field: a quote that is never closed would swallow any file whole
 DELIMITERS = ",;\t|"  # of CSV, told by the header
 SEP_LINE = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # by which Excel is told
+# A file that its first bytes do not tell is what it is called, so that the error is about that.
+JSON_NAME = re.compile(r"\.(json|jsonl|ndjson)(\.gz|\.zst)?\Z", re.IGNORECASE)
+PARQUET_NAME = re.compile(r"\.parquet(\.gz|\.zst)?\Z", re.IGNORECASE)
 DECODER = json.JSONDecoder(object_pairs_hook=keyed)
 Lines = Iterator[tuple[int, bytes]]  # number from 1, bytes with the line's end
 
@@ -42,7 +45,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict | Defect]]:
 
 def _rows(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, object]]:
     """The rows by the reader that fits the first bytes."""
-    if stream.peek(4)[:4] == b"PAR1":
+    if stream.peek(4)[:4] == b"PAR1" or PARQUET_NAME.search(path.name):
         seekable = stream if stream.seekable() else io.BytesIO(stream.read())
         return enumerate(parquet_rows(path, seekable), start=1)
     lines = enumerate(stream, start=1)
@@ -51,7 +54,8 @@ def _rows(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, object]]
         text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         blank = number
         if start := text.strip()[:1]:
-            reader = {b"[": _json, b"{": _json_lines}.get(start, _csv)
+            named = _json if JSON_NAME.search(path.name) else _csv
+            reader = {b"[": _json, b"{": _json_lines}.get(start, named)
             return reader(path, chain([(number, text)], lines))
     if not blank:
         raise UserError(f"{path} is empty, expected records as JSON, JSON lines, CSV or Parquet")
@@ -89,19 +93,15 @@ def _unwrapped(path: Path, value: object) -> list:
 
     Raises UserError where several lists could be the records.
     """
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or any(plain(key) in KNOWN for key in value):
         return [value]
-    lists = {
-        key: held
-        for key, held in value.items()
-        if isinstance(held, list) and held and isinstance(held[0], dict) and plain(key) not in HELD_AS_LISTS
-    }
+    lists = {key: held for key, held in value.items() if isinstance(held, list) and held and isinstance(held[0], dict)}
     if len(lists) > 1:
         raise UserError(f"{path} has lists of records at {', '.join(lists)}, expected one: write each to its own file")
     if lists:
         return next(iter(lists.values()))
     by_id = len(value) > 1 and all(isinstance(held, dict) for held in value.values())
-    return list(value.values()) if by_id and not any(plain(key) in KNOWN for key in value) else [value]
+    return list(value.values()) if by_id else [value]
 
 
 def _csv(path: Path, lines: Lines) -> Iterator[tuple[int, object]]:

@@ -109,7 +109,7 @@ def questions(folder: Path) -> tuple[list[dict], str]:
     read = [
         one
         for name in FILES
-        for one in read_source(folder / name, "test_questions", Origin(name, "data.sources.0"), Seen())
+        for one in read_source(folder / name, Origin(name, "test_questions", "data.sources.2"), Seen())
     ]
     rows, _ = clean_chunk(read, params.load("data.prepare", Prepare))
     return [row | {"messages": row["messages"][:1]} for row in rows], "MedQA"

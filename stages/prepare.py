@@ -63,7 +63,7 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
 def _cleaned(raw: Path, sources: list[dict], seen: dict[str, Seen], prepare: Prepare) -> tuple[list[dict], Hashes]:
     """All records of all sources through steps 1 to 3, and the words of their texts; `seen` is filled on the way."""
     records = chain.from_iterable(
-        read_source(raw / source["file"], source["records"], origin_of(source, i), seen[source["name"]])
+        read_source(raw / source["file"], origin_of(source, i), seen[source["name"]])
         for i, source in enumerate(sources)
     )
     rows: list[dict] = []
@@ -85,8 +85,7 @@ def _require_usable(
     notes = {}
     for i, source in enumerate(sources):
         origin, own = origin_of(source, i), seen[source["name"]]
-        most = prepare.malformed if source["records"] != "test_questions" else 0.0
-        require_readable(origin, by_source[origin.name], own, most)
+        require_readable(origin, by_source[origin.name], own, prepare.malformed)
         require_different_questions(origin, own)
         left_out = require_kept_apart(origin, own, prepare.keep_system, prepare.malformed)
         notes[origin.name] = [line for line in (unread(origin, own), left_out) if line]

@@ -16,6 +16,7 @@ from stages import fetch, prepare
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, read_jsonl, sha256, write_json
 from stages.lib.data import show
+from stages.lib.data.sources.pins import local_sha256
 from stages.lib.data.sources.sample import dialogues, questions
 from stages.lib.settings.data import Source
 from support.hub import COMMIT, serving
@@ -28,7 +29,7 @@ OUTS = ("train", "validation", "test", "medqa_test", "dropped")
 
 def source(name, **changes):
     plain = {"kind": "file", "repo": "", "revision": "", "path": "", "sha256": "", "licence": "", "count": 0}
-    about = {"name": name, "records": HELD[name], "format": "json" if name == "chatdoctor" else "jsonl", "columns": {}}
+    about = {"name": name, "records": HELD[name], "columns": {}, "first_option": None}
     return Source(**about | plain | changes)
 
 
@@ -37,7 +38,7 @@ def raw_folder(folder, talks, train, test):
     (folder / "chatdoctor.json").write_text(json.dumps(talks, indent=1))
     for name, rows in (("medqa_train", train), ("medqa_test", test)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    files = [(source(name), f"{name}.{source(name).format}") for name in HELD]
+    files = [(source(name), f"{name}.{'json' if name == 'chatdoctor' else 'jsonl'}") for name in HELD]
     write_json(folder / "sources.json", [vars(s) | {"file": f, "sha256": sha256(folder / f)} for s, f in files])
     return folder
 
@@ -61,7 +62,7 @@ def test_every_record_is_kept_once_or_dropped_with_its_reason(corpus, tmp_path):
     talks, train, test = corpus
     near = talks[1] | {"output": talks[1]["output"] + " Rest."}
     copy = talks[2] | {"input": talks[2]["input"].upper()}
-    bad = [talks[0] | {"output": "Ok"}, talks[0] | {"output": 3}, {"input": "x"}]
+    bad = [talks[0] | {"output": "Ok"}, talks[0] | {"output": [3]}, {"input": "x"}]
     out = run_prepare(tmp_path, [*talks, near, copy, *bad], [*train, test[0]], test)
     found = [(row["source"], row["row"], row["step"], row["reason"]) for row in out["dropped"]]
     assert found == [
@@ -73,7 +74,7 @@ def test_every_record_is_kept_once_or_dropped_with_its_reason(corpus, tmp_path):
         ("medqa_train", 41, "decontaminate", "contaminated_medqa_test"),
     ]
     assert [row["duplicate_of"]["row"] for row in out["dropped"][:2]] == [201, 3]
-    assert "`output` is int" in out["dropped"][3]["detail"] and talks[0]["input"][:99] in out["dropped"][3]["content"]
+    assert "`output` is list" in out["dropped"][3]["detail"] and talks[0]["input"][:99] in out["dropped"][3]["content"]
     assert len(out["medqa_test"]) == len(test)
     kept = [row for name in ("train", "validation", "test") for row in out[name]]
     assert len(kept) == len(talks) + len(train)
@@ -160,7 +161,9 @@ prepare.main(*pickle.load(open("arguments", "rb")))
 
 def test_a_test_set_is_used_whole_or_not_at_all(corpus, tmp_path):
     talks, train, test = corpus
-    with pytest.raises(UserError, match=r"medqa_test, record 21: .*`answer_idx`"):
+    with pytest.raises(
+        UserError, match=r"medqa_test: 1 of 21 .*whole or not at all: 1 x `answer_idx` is 'E'.*record 21"
+    ):
         run_prepare(tmp_path, talks, train, [*test, test[0] | {"answer_idx": "E"}])
     assert not (tmp_path / "prepared").exists()
     out = run_prepare(tmp_path, talks, train, [*test, test[0]])  # published with a repetition: so it stays
@@ -183,8 +186,48 @@ def test_an_empty_split_is_refused(corpus, tmp_path):
 
 def test_a_source_that_cannot_be_read_is_refused(corpus, tmp_path):
     talks, train, test = corpus
-    with pytest.raises(UserError, match="chatdoctor: none of 200 records can be read; the first: `output` is missing"):
-        run_prepare(tmp_path, [{"input": row["input"], "answer": row["output"]} for row in talks], train, test)
+    renamed = [{"input": row["input"], "reply": row["output"]} for row in talks[:11]]
+    message = (
+        r"chatdoctor: 11 of 200 .* data.prepare.malformed=0.05 may be: 11 x `output` is missing.*record 1\); "
+        r"not read: `source`, `reply`; -S '\+data.sources.0.columns=\{FIELD: COLUMN\}' reads one"
+    )
+    with pytest.raises(UserError, match=message):
+        run_prepare(tmp_path, [*renamed, *talks[11:]], train, test)
+    run_prepare(tmp_path, [*renamed[1:], *talks[10:]], train, test)  # 10 of 200: 5 %
+    with pytest.raises(UserError, match="`output` holds numbers only"):
+        run_prepare(tmp_path, [{"input": row["input"], "output": 4} for row in talks], train, test)
+    with pytest.raises(UserError, match="chatdoctor: no records in the file"):
+        run_prepare(tmp_path, [], train, test)
+
+
+def test_a_question_in_a_column_that_nothing_reads_is_noticed(corpus, tmp_path):
+    talks, train, test = corpus
+    asked = [{"instruction": "Answer the patient.", "complaint": t["input"], "output": t["output"]} for t in talks]
+    with pytest.raises(UserError, match=r"200 of 200 different records ask the same.*that of record 1; .*`complaint`"):
+        run_prepare(tmp_path, asked, train, test)
+    run_prepare(tmp_path, [talks[0]] * 300 + talks, train, test)  # copies are duplicates, not another question
+
+
+def test_what_is_left_out_or_unread_is_said(corpus, tmp_path, caplog):
+    talks, train, test = corpus
+    caplog.set_level("INFO")
+    kept = [{"instruction": t["instruction"], "input": t["input"], "output": t["output"], "note": "x"} for t in talks]
+    run_prepare(tmp_path, [*kept, {"input": "x"}], train, test)
+    for line in (
+        "chatdoctor: read as Alpaca (200)",
+        "dropped: malformed 1",
+        "chatdoctor: not read: columns `note` (200); -S '+data.sources.0.columns={FIELD: COLUMN}' reads one",
+        "chatdoctor: one and the same instruction or system message is left out",
+    ):
+        assert line in caplog.text
+    metrics = read_json(tmp_path / "data.json")["sources"]["chatdoctor"]
+    assert (metrics["shapes"], metrics["unread"]) == ({"Alpaca": 200}, {"note": 200})
+    assert "chatdoctor was read as Alpaca (200). Not read: `note` (200)." in (tmp_path / "CARD.md").read_text()
+    tasks = [talks[0] | {"instruction": f"Task {i}.", "output": f"Answer {i} in a few words."} for i in range(12)]
+    with pytest.raises(UserError, match=r"13 different instructions .* left out; without them 12 records ask the same"):
+        run_prepare(tmp_path, [*talks[1:], *tasks], train, test)
+    keeping = prepare_settings(validation=0.1, test=0.1, decontaminate=60, keep_system=True)
+    run_prepare(tmp_path, [*talks[1:], *tasks], train, test, settings=keeping)
 
 
 def test_show_prints_records_and_marks_what_is_trained(corpus, tmp_path, capsys):
@@ -198,9 +241,47 @@ def test_show_prints_records_and_marks_what_is_trained(corpus, tmp_path, capsys)
     assert printed.count("──") == 2
     assert "\033[32m" in show.shown(first, 80, colour=True)
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
-    for given, message in (("other.jsonl", r"other.jsonl:1: no messages, row, source"), ("prepared", "is no file")):
-        with pytest.raises(UserError, match=message):
-            show.main([str(tmp_path / given)])
+    show.main([str(tmp_path / "other.jsonl")])
+    assert (
+        "1 dialogues, read as nothing; 1 refused\n  1 x `instruction` and `input` are missing"
+        in capsys.readouterr().out
+    )
+    with pytest.raises(UserError, match=r"none\.jsonl: no such file"):
+        show.main([str(tmp_path / "none.jsonl")])
+
+
+def test_show_previews_a_file_as_prepare_reads_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)  # whose params.yaml says how records are cleaned
+    (file := tmp_path / "mine.csv").write_text(
+        "Frage;Antwort;Quelle\nHello doctor, why do I cough?;Hello dear, drink tea and rest.;web\n;Tea.;web\n"
+    )
+    show.main([str(file), "--columns", "input=Frage", "output=Antwort"])
+    printed = capsys.readouterr().out
+    assert "mine.csv: 2 dialogues, read as Frage / Antwort (2); 0 refused" in printed
+    assert "not read: columns `Quelle` (2)" in printed
+    assert "┃ Drink tea and rest. ■" in printed
+    with pytest.raises(UserError, match="question2 is none of messages, "):
+        show.main([str(file), "--columns", "question2=Frage"])
+
+
+@pytest.mark.parametrize("named", ["parts", "parts/*.jsonl"])
+def test_fetch_takes_a_folder_or_a_pattern_as_one_source(tmp_path, named):
+    (folder := tmp_path / "parts").mkdir()
+    for name in ("b.jsonl", "a [1], 2.jsonl", ".hidden"):
+        (folder / name).write_text(f'{{"input": "{name}"}}\n')
+    pin = local_sha256(tmp_path / named)
+    listed = "".join(f"{sha256(folder / name)}  {name}\n" for name in ("a [1], 2.jsonl", "b.jsonl"))
+    assert pin == hashlib.sha256(listed.encode()).hexdigest()
+    mine = source("chatdoctor", path=str(tmp_path / named), sha256=pin)
+    fetch.main([mine], 1, ROOT / "data/sample", tmp_path / "raw")
+    assert sorted(path.name for path in (tmp_path / "raw/chatdoctor").iterdir()) == ["a [1], 2.jsonl", "b.jsonl"]
+    (said,) = read_json(tmp_path / "raw/sources.json")
+    assert (said["file"], said["sha256"], said["bytes"]) == ("chatdoctor", pin, 45)
+    assert local_sha256(folder / "a [1], 2.jsonl") == sha256(folder / "a [1], 2.jsonl")  # a name, not a pattern
+    (folder / "b.jsonl").write_text("{}")
+    with pytest.raises(UserError, match=f"has sha256 [0-9a-f]+, expected {pin}"):
+        fetch.main([mine], 1, ROOT / "data/sample", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_fetch_copies_a_pinned_file_and_refuses_a_changed_one(tmp_path):

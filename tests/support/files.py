@@ -37,8 +37,8 @@ def table_bytes(table, **options):
 
 def read(path, records="dialogues", columns=None, first_option=None, seen=None):
     """Every record of a file, as the source "here"."""
-    origin = Origin("here", "data.sources.0", columns or {}, first_option)
-    return list(read_source(path, records, origin, Seen() if seen is None else seen))
+    origin = Origin("here", records, "data.sources.0", columns or {}, first_option)
+    return list(read_source(path, origin, Seen() if seen is None else seen))
 
 
 def details(records):

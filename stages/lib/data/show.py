@@ -25,7 +25,7 @@ from stages.lib.data.preparation.cleaning import clean
 from stages.lib.data.preparation.intake import unread
 from stages.lib.data.preparation.reading.records import Malformed, Origin, Seen
 from stages.lib.data.preparation.reading.sources import kind_of, read_source
-from stages.lib.settings.data import FIELDS, Prepare
+from stages.lib.settings.data import FIELDS, RECORDS, Prepare
 
 GREEN, BOLD, DIM, RESET = "\033[32m", "\033[1m", "\033[2m", "\033[0m"
 KEYS = ("reason", "detail", "duplicate_of", "shared", "answer_idx")
@@ -62,11 +62,13 @@ def preview(path: Path, columns: dict[str, str], first_option: int | None, n: in
     """
     kind = kind_of(path)
     seen = Seen()
-    origin = Origin(path.name, f"data.sources.{0 if kind == 'dialogues' else 1}", columns, first_option)
-    records = list(read_source(path, kind, origin, seen))
+    origin = Origin(path.name, kind, f"data.sources.{RECORDS.index(kind)}", columns, first_option)
+    records = list(read_source(path, origin, seen))
     refused = [record for record in records if isinstance(record, Malformed)]
     shapes = "; ".join(f"{shape} ({count})" for shape, count in seen.shapes.most_common())
-    lines = [f"{path}: {len(records)} {kind}, read as {shapes or 'nothing'}; {len(refused)} refused"]
+    lines = [
+        f"{path}: {len(records)} {kind.removeprefix('train_')}, read as {shapes or 'nothing'}; {len(refused)} refused"
+    ]
     for detail, count in Counter(record.detail for record in refused).most_common(REASONS):
         first = next(record.place for record in refused if record.detail == detail)
         lines.append(f"  {count} x {detail} ({f'{first.file}, ' if first.file else ''}record {first.row})")

@@ -80,7 +80,7 @@ def test_columns_of_other_names_are_mapped_as_the_readme_says(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "xls"}, "format is 'xls', expected one of json"),
+        ({"first_option": 2}, "first_option is 2, expected 0, 1 or null"),
         ({"columns": {"outptu": "x"}}, "columns is .*outptu.*, expected names among"),
         ({"name": "sources"}, "manifest"),
         ({"count": -1}, "count is -1"),
@@ -90,7 +90,7 @@ def test_columns_of_other_names_are_mapped_as_the_readme_says(tmp_path):
 )
 def test_a_bad_source_is_named(change, message):
     plain = {"name": "mine", "records": "dialogues", "kind": "file", "repo": "", "revision": "", "path": "a.json"}
-    plain |= {"sha256": "", "format": "json", "columns": {}, "licence": "", "count": 0}
+    plain |= {"sha256": "", "columns": {}, "first_option": None, "licence": "", "count": 0}
     with pytest.raises(UserError, match=message):
         Source(**plain | change)
 

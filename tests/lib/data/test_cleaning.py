@@ -9,7 +9,7 @@ from stages.lib.data.preparation.boilerplate import NAMES, require_known, strip_
 from stages.lib.data.preparation.cleaning import clean
 from stages.lib.data.preparation.normalise import normalise
 from stages.lib.data.preparation.quality import defect
-from stages.lib.data.preparation.records import Dialogue, Question
+from stages.lib.data.preparation.reading.records import Dialogue, Place, Question
 from support.settings import prepare_settings
 
 PATTERNS = prepare_settings().boilerplate
@@ -170,7 +170,7 @@ def test_a_dialogue_is_normalised_stripped_and_masked_and_counted():
         {"role": "user", "content": "Call me  at jane@example.com &amp; tell me what to do."},
         {"role": "assistant", "content": f"Hello, {GOOD} Regards, Chat Doctor"},
     ]
-    row = clean(Dialogue("site", 7, messages), prepare_settings())
+    row = clean(Dialogue(Place("site", 7), messages), prepare_settings())
     assert (row["source"], row["row"], "reason" in row) == ("site", 7, False)
     assert row["messages"] == said("Call me at [EMAIL] & tell me what to do.", GOOD)
     assert row["changes"] == {
@@ -181,12 +181,12 @@ def test_a_dialogue_is_normalised_stripped_and_masked_and_counted():
         "masked_email": 1,
         "system_left_out": 1,
     }
-    kept = clean(Dialogue("site", 7, messages), prepare_settings(keep_system=True))
+    kept = clean(Dialogue(Place("site", 7), messages), prepare_settings(keep_system=True))
     assert kept["messages"][0] == messages[0]
 
 
 def test_a_train_question_becomes_a_dialogue():
-    question = Question("q", 1, "Which  drug?", {"A": "a", "B": "b &lt; c", "C": "c", "D": "d"}, "B", "step1")
+    question = Question(Place("q", 1), "Which  drug?", {"A": "a", "B": "b &lt; c", "C": "c", "D": "d"}, "B", "step1")
     row = clean(question, prepare_settings())
     assert row["messages"] == said(
         "Which drug?\nA. a\nB. b < c\nC. c\nD. d\nAnswer with the letter of the correct option.", "B. b < c"

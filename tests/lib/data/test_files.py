@@ -239,7 +239,7 @@ import re, sys
 from pathlib import Path
 from stages.lib.data.preparation.reading.records import Origin, Seen
 from stages.lib.data.preparation.reading.sources import read_source
-records = read_source(Path(sys.argv[1]), "dialogues", Origin("here", "data.sources.0"), Seen())
+records = read_source(Path(sys.argv[1]), Origin("here", "dialogues", "data.sources.0"), Seen())
 print(sum("oversized" in record.detail for record in records))
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """

@@ -57,6 +57,19 @@ def test_exactly_one_bos(templated):
     assert ids.count(tokenizer.bos_token_id) == 1
 
 
+def test_a_message_that_must_not_be_trained_is_read_and_not_learnt(templated):
+    tokenizer, _ = templated
+    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two three"}]
+    last = [{"role": "user", "content": "four"}, {"role": "assistant", "content": "five"}]
+    all_ids, all_labels = training_ids(tokenizer, [*turns, *last])
+    ids, labels = training_ids(tokenizer, [turns[0], turns[1] | {"train": False}, *last])
+    assert ids == all_ids
+    learnt = [label for label in labels if label != chat.IGNORED]
+    assert learnt == [*chat.content_ids(tokenizer, "five"), tokenizer.eos_token_id]
+    first = len(training_ids(tokenizer, turns)[0])
+    assert labels[first:] == all_labels[first:]
+
+
 def test_last_label_of_every_answer_is_the_end_token_and_only_answers_are_trained(templated):
     tokenizer, end = templated
     messages = [

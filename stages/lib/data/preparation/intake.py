@@ -13,21 +13,25 @@ FEW = 10  # distinct records below which nothing is said about that
 def require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float) -> None:
     """Raise UserError where a source has no records, or more than `most`, a share, of its rows are malformed.
 
-    `rows` are those of `cleaning.clean`. And where a column of texts holds numbers only.
+    `rows` are those of `cleaning.clean`. No test question may be malformed; a column of texts must hold some.
     """
     bad = [row for row in rows if row.get("reason") == "malformed"]
     if not rows:
         raise UserError(f"{origin.name}: no records in the file; check what it holds")
     if only := sorted(seen.numbers - seen.texts):
         raise UserError(f"{origin.name}: `{only[0]}` holds numbers only, expected text; {_hint(origin, seen)}")
-    if len(bad) > most * len(rows):
+    is_test = origin.records == "test_questions"
+    if len(bad) > (0 if is_test else most * len(rows)):
         counts = Counter(row["detail"] for row in bad).most_common()
         first = {row["detail"]: where(row) for row in reversed(bad)}
         reasons = "; ".join(f"{count} x {detail} ({first[detail]})" for detail, count in counts[:SHOWN])
         more = f"; and {len(counts) - SHOWN} other reasons" if len(counts) > SHOWN else ""
+        limit = (
+            "a test set is used whole or not at all" if is_test else f"at most data.prepare.malformed={most:g} may be"
+        )
         raise UserError(
-            f"{origin.name}: {len(bad)} of {len(rows)} records cannot be read, more than data.prepare.malformed="
-            f"{most:g} of them: {reasons}{more}; {_hint(origin, seen)}"
+            f"{origin.name}: {len(bad)} of {len(rows)} records cannot be read, and {limit}: {reasons}{more}; "
+            f"{_hint(origin, seen)}"
         )
 
 
@@ -108,4 +112,5 @@ def _hint(origin: Origin, seen: Seen) -> str:
             f"see how it is read with `python -m stages.lib.data.show FILE`; {origin.mapping('FIELD', 'COLUMN')} maps"
         )
     columns = ", ".join(f"`{name}`" for name, _ in seen.unread.most_common())
-    return f"not read: {columns}; {origin.mapping('FIELD', 'COLUMN')} reads one, e.g. as input, output or messages"
+    fields = "input, output or messages" if origin.records == "dialogues" else "question, options or answer"
+    return f"not read: {columns}; {origin.mapping('FIELD', 'COLUMN')} reads one, e.g. as {fields}"

@@ -55,6 +55,7 @@ class Origin:
     """A source as a reader needs it."""
 
     name: str
+    records: str  # dialogues, train_questions or test_questions
     key: str  # where params.yaml has it: data.sources.0
     columns: dict[str, str] = field(default_factory=dict)  # our field -> the file's own name for it
     first_option: int | None = None  # the number that answers mean the first option by; None: as the file tells

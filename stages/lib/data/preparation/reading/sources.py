@@ -14,26 +14,26 @@ from stages.lib.data.preparation.reading.records import Dialogue, Malformed, Ori
 LOOKED_AT = 100  # rows by which dialogues and questions are told apart
 
 
-def read_source(path: Path, records: str, origin: Origin, seen: Seen) -> Iterator[Dialogue | Question | Malformed]:
+def read_source(path: Path, origin: Origin, seen: Seen) -> Iterator[Dialogue | Question | Malformed]:
     """Yield the records of a file, or of each file of a folder by its name; `seen` is filled on the way.
 
-    `records` is the kind: dialogues, or questions of either sort. Raises UserError as `read_rows` does.
+    Raises UserError as `read_rows` and `read_questions` do.
     """
-    read = read_dialogues if records == "dialogues" else read_questions
+    read = read_dialogues if origin.records == "dialogues" else read_questions
     return read(_rows(path, origin.name), origin, seen)
 
 
 def kind_of(path: Path) -> str:
-    """Whether a file's first rows are dialogues or exam questions."""
+    """What a file's first rows are: dialogues, or exam questions, as `train_questions`."""
     for _, row in islice(_rows(path, ""), LOOKED_AT):
         if isinstance(row, dict) and any(holds_options(tuple(held)) for held in (row, *nested(row))):
-            return "questions"
+            return "train_questions"
     return "dialogues"
 
 
 def origin_of(source: dict, index: int) -> Origin:
     """A source of data/raw/sources.json, which params.yaml has at that index, as a reader needs it."""
-    return Origin(source["name"], f"data.sources.{index}", source["columns"], source["first_option"])
+    return Origin(source["name"], source["records"], f"data.sources.{index}", source["columns"], source["first_option"])
 
 
 def _rows(path: Path, source: str) -> Iterator[tuple[Place, dict | Defect]]:

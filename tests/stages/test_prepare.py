@@ -276,7 +276,7 @@ def test_fetch_takes_a_folder_or_a_pattern_as_one_source(tmp_path, named):
     fetch.main([mine], 1, ROOT / "data/sample", tmp_path / "raw")
     assert sorted(path.name for path in (tmp_path / "raw/chatdoctor").iterdir()) == ["a [1], 2.jsonl", "b.jsonl"]
     (said,) = read_json(tmp_path / "raw/sources.json")
-    assert (said["file"], said["sha256"], said["bytes"]) == ("chatdoctor", pin, 45)
+    assert (said["file"], said["sha256"], said["bytes"]) == ("chatdoctor", pin, 49)
     assert local_sha256(folder / "a [1], 2.jsonl") == sha256(folder / "a [1], 2.jsonl")  # a name, not a pattern
     (folder / "b.jsonl").write_text("{}")
     with pytest.raises(UserError, match=f"has sha256 [0-9a-f]+, expected {pin}"):

@@ -38,7 +38,7 @@ def asked(**answers):
         asked(answer_idx=" b "), asked(answer="(B)"), asked(answer="b."), asked(answer="Heparin "),
         asked(answer="B. heparin"), asked(answer=["heparin"]), asked(answerKey="B"),
         asked(options=TEXTS, answer="B"),
-        asked(options=[*TEXTS, None], answer="B"),
+        asked(options=[*TEXTS, None], answer="B"), asked(options=json.dumps(FOUR), answer="B"),
         asked(options={"a": "aspirin", "b": "heparin", "c": "insulin", "d": "morphine", "e": None}, answer="B"),
         asked(options=[{"key": key, "value": value} for key, value in FOUR.items()], answer="B"),
         asked(options={"text": TEXTS, "label": ["A", "B", "C", "D"]}, answer="B"),

@@ -58,6 +58,8 @@ def _require_file(source: Source) -> None:
     files = local_files(path)
     if not files:
         raise UserError(f"data.{source.name}: {source.path} is no file or folder of files; name it with `{compose}`")
+    if path.is_dir() and (inner := [folder.name for folder in sorted(path.iterdir()) if folder.is_dir()]):
+        raise UserError(f"data.{source.name}: {source.path} holds a folder, {inner[0]}; name the files by a pattern")
     names = [file.name for file in files]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"data.{source.name}: {source.path} matches two files called {twice[0]}; rename one")

@@ -8,7 +8,7 @@ from stages.lib.data.preparation.reading.records import Seen
 ROLES = {  # by the names that people give them, in small letters
     "system": "system",
     **dict.fromkeys(("user", "human", "patient", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "bot", "chatbot", "model", "ai", "doctor"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai", "doctor"), "assistant"),
 }
 # Whether an assistant's message is trained; of other messages nothing is.
 TRAINED = ("train", "training", "trainable", "weight", "loss")

@@ -1,5 +1,6 @@
 """Which of a row's columns holds which field, by the names that people give them."""
 
+import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,8 +12,8 @@ Mapped = tuple[tuple[str, str], ...]  # our field, the file's own name for it
 DIALOGUE: Aliases = (
     ("messages", ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")),
     ("instruction", ("instruction",)),
-    ("input", ("input", "question", "prompt", "query", "patient")),
-    ("output", ("output", "answer", "response", "completion", "doctor")),
+    ("input", ("input", "question", "prompt", "query", "patient", "user", "human")),
+    ("output", ("output", "answer", "response", "completion", "doctor", "assistant", "reply")),
     ("system", ("system", "system_prompt")),
     ("history", ("history",)),
     ("context", ("context",)),
@@ -66,6 +67,16 @@ def holds_options(keys: tuple[str, ...]) -> bool:
     names = {plain(key) for key in keys}
     lettered = sum(1 for name in names if LETTERED_OPTION.fullmatch(name))
     return lettered > 2 or not names.isdisjoint(("options", "choices", "final_decision", "ending0"))
+
+
+def unpacked(value: object) -> object:
+    """The list or object that a text spells in JSON, as a CSV file has them; any other value as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
 
 
 def is_missing(value: object) -> bool:

@@ -1,12 +1,27 @@
 """Dialogues in the shapes that people have them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from stages.lib.data.preparation.reading.chats import read_chat, require_turns
-from stages.lib.data.preparation.reading.columns import DIALOGUE, Layout, filled, holds_options, layout, plain
+from stages.lib.data.preparation.reading.columns import DIALOGUE, Layout, filled, holds_options, layout, plain, unpacked
 from stages.lib.data.preparation.reading.defects import Defect, readable
 from stages.lib.data.preparation.reading.records import SHOWN, Dialogue, Malformed, Origin, Place, Seen
 
+# Columns that change what is said or trained, in ways that are not read here.
+REFUSED = (
+    "train",
+    "trainable",
+    "mask",
+    "masked",
+    "loss_mask",
+    "tools",
+    "functions",
+    "image",
+    "images",
+    "audio",
+    "video",
+)
 Numbered = Iterator[tuple[Place, dict | Defect]]
 
 
@@ -20,6 +35,8 @@ def read_dialogues(rows: Numbered, origin: Origin, seen: Seen) -> Iterator[Dialo
     for place, row in rows:
         try:
             found = layout(*filled(readable(row)), DIALOGUE, mapped)
+            if refused := [key for key in found.unread if plain(key) in REFUSED]:
+                raise ValueError(f"the row has `{refused[0]}`, which is not read; take that column out, or the row")
             if holds_options(found.unread):
                 raise ValueError("the row is an exam question with options, expected a dialogue")
             messages, shape = _conversation(readable(row), found, seen)
@@ -40,7 +57,8 @@ def _conversation(row: dict, found: Layout, seen: Seen) -> tuple[list[dict], str
     seen.unread.update([*found.unread, *(key for field, key in of.items() if field not in used)])
     if "messages" in of:
         name = of["messages"]
-        spoken, shape = read_chat(row[name], name, seen), _chat_shape(row[name], name)
+        listed = unpacked(row[name])
+        spoken, shape = read_chat(listed, name, seen), _chat_shape(listed, name)
     elif in_lists:
         name, answer = of["input"], of.get("output", "output")
         spoken = read_chat(row[name], name, seen) + read_chat(row.get(answer), answer, seen)
@@ -70,14 +88,16 @@ def _columns(row: dict, of: dict[str, str], seen: Seen) -> tuple[list[dict], str
     if "context" in of and (context := seen.text(row, of["context"])) and context.strip():
         asked = f"{asked}\n\n{context}"
     first = [{"role": "system", "content": system}] if system and system.strip() else []
-    before = _history(row[of["history"]], of["history"], seen) if "history" in of else []
+    before = _history(unpacked(row[of["history"]]), of["history"], seen) if "history" in of else []
     last = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     beside = "".join(f", with {of[field]}" for field in ("history", "context") if field in of)
     return [*first, *before, *last], _columns_shape(of) + beside
 
 
 def _history(turns: object, name: str, seen: Seen) -> list[dict]:
-    """The turns before a question, given as pairs of question and answer; raises ValueError."""
+    """The turns before a question, given as pairs of question and answer, or as messages; raises ValueError."""
+    if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+        return read_chat(turns, name, seen)
     if not isinstance(turns, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in turns):
         raise ValueError(f"`{name}` is {SHOWN.repr(turns)}, expected a list of [question, answer]")
     said = [seen.text({name: text}, name) for pair in turns for text in pair]
@@ -86,7 +106,7 @@ def _history(turns: object, name: str, seen: Seen) -> list[dict]:
     return [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(said)]
 
 
-def _chat_shape(messages: list[dict], name: str) -> str:
+def _chat_shape(messages: Any, name: str) -> str:
     return "ShareGPT" if messages and "from" in messages[0] else name
 
 

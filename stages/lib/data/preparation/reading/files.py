@@ -25,6 +25,7 @@ SEP_LINE = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # by which Excel is t
 # A file that its first bytes do not tell is what it is called, so that the error is about that.
 JSON_NAME = re.compile(r"\.(json|jsonl|ndjson)(\.gz|\.zst)?\Z", re.IGNORECASE)
 PARQUET_NAME = re.compile(r"\.parquet(\.gz|\.zst)?\Z", re.IGNORECASE)
+NULLS = ("NaN", "nan", "NULL", "null", "#N/A")  # cells of CSV that hold nothing
 DECODER = json.JSONDecoder(object_pairs_hook=keyed)
 Lines = Iterator[tuple[int, bytes]]  # number from 1, bytes with the line's end
 
@@ -113,7 +114,7 @@ def _csv(path: Path, lines: Lines) -> Iterator[tuple[int, object]]:
     else:
         delimiter = max(DELIMITERS, key=lambda one: _fitness(line, one))
     rows = _csv_rows(path, chain([(number, line)], texts), delimiter)
-    header = [name.strip() for name in next(rows, [])]
+    header = [name.strip() or f"column {i}" for i, name in enumerate(next(rows, []), start=1)]
     if len(header) < 2:
         raise UserError(
             f"{path}:{number}: neither JSON nor Parquet, and as CSV it has one column; expected two or more"
@@ -123,12 +124,10 @@ def _csv(path: Path, lines: Lines) -> Iterator[tuple[int, object]]:
 
 
 def _csv_record(header: list[str], cells: list[str]) -> dict | Defect:
-    """A record by its columns' names; Excel writes columns without a name behind them, which must be empty."""
-    named = sum(1 for _ in filter(None, header))
-    beyond = [cell for name, cell in zip([*header, *[""] * len(cells)], cells, strict=False) if not name]
-    if len(cells) < len(header) or any(cell.strip() for cell in beyond):
-        return Defect(f"the record has {len(cells)} columns, expected the header's {named}")
-    return keyed((name, cell) for name, cell in zip(header, cells, strict=False) if name)
+    """A record by its columns' names; what Excel or pandas write for a missing text is null."""
+    if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
+        return Defect(f"the record has {len(cells)} columns, expected the header's {len(header)}")
+    return keyed((name, None if cell in NULLS else cell) for name, cell in zip(header, cells, strict=False))
 
 
 def _fitness(header: str, delimiter: str) -> tuple[int, int]:

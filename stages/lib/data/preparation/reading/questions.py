@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stages.lib.core.errors import UserError
 from stages.lib.data.preparation.reading.answers import Reading, first_option, readings, right_letter
-from stages.lib.data.preparation.reading.columns import QUESTION, Layout, filled, is_missing, layout, plain
+from stages.lib.data.preparation.reading.columns import QUESTION, Layout, filled, is_missing, layout, plain, unpacked
 from stages.lib.data.preparation.reading.defects import Defect, readable
 from stages.lib.data.preparation.reading.options import YES_NO_MAYBE, Options, columns_of_options, read_options
 from stages.lib.data.preparation.reading.records import SHOWN, Malformed, Origin, Place, Question, Seen
@@ -89,7 +89,10 @@ def _asked(place: Place, row: dict, mapped: tuple, seen: Seen) -> Asked:
     question = _question_text(row, found, seen)
     answer_keys = {field: of[field] for field in ("answer_idx", "answer") if field in of}
     if "options" in of:
-        options, shape = read_options(row[of["options"]], of["options"], seen), f"options in `{of['options']}`"
+        options, shape = (
+            read_options(unpacked(row[of["options"]]), of["options"], seen),
+            f"options in `{of['options']}`",
+        )
     elif named:
         options = read_options({name: row[key] for name, key in named.items()}, next(iter(named.values())), seen)
         shape = f"options in {', '.join(f'`{key}`' for key in named.values())}"

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 
+from bench import personal as bench
 from stages.lib.data.preparation.personal import mask, spans
 from support.settings import ROOT
 
@@ -148,6 +149,19 @@ HARD = {
 def test_hard_cases(text, masked):
     assert [text[start:end] for start, end, _ in spans(text)] == masked
     check(text)
+
+
+def test_what_the_bench_counts():
+    rows = [("Ann Lee and Bo", [(0, 7, "name"), (12, 14, "name")]), ("Xanax now", [])]
+    *kinds, whole = bench.score(rows, [[(0, 3, "name"), (4, 7, "url")], [(0, 5, "name")]])
+    # "Ann Lee" is covered by two finds, one of another kind; "Bo" is missed; "Xanax" is a false masking
+    assert [(row["kind"], row["labelled"], row["found"], row["false"]) for row in kinds] == [
+        ("url", 0, 1, 0),
+        ("name", 2, 2, 1),
+    ]
+    assert (kinds[1]["recall"][0], whole["precision"][0], whole["sentences falsely masked"][0]) == (0.5, 2 / 3, 0.5)
+    assert bench.wilson(8, 10) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+    assert bench.wilson(0, 0) is None
 
 
 LONG = 100_000

@@ -142,13 +142,13 @@ HARD = {
         "Dr. S.K. Gupta.I saw Doctor O'Brien and Prof. de la Cruz": ["S.K. Gupta", "O'Brien", "de la Cruz"],
         "my name is priya": ["priya"],
         "Dear Anna, Hi John, Hello Mr. McKay": ["Anna", "John", "McKay"],
-        "Dr. Łukasz Wiśniewski calls me Beni. I'm Hana Novotná, originally from here. \"No,\" said Ortega.": [
+        'Dr. Łukasz Wiśniewski calls me Beni. I\'m Hana Novotná, originally from here. "No," said Ortega.': [
             "Łukasz Wiśniewski",
             "Beni",
             "Hana Novotná",
             "Ortega",
         ],
-        "12 Quayside Dr Apt 4. They call me ASAP. \"Rest,\" said Dad. My kid Nilo from here": ["Nilo"],
+        '12 Quayside Dr Apt 4. They call me ASAP. "Rest," said Dad. My kid Nilo from here': ["Nilo"],
         "Dr. prescribed it. Doctor I have pain. Dear doctor, Dear Sir, Hi dear, Hello there, Dr. Chat Doctor": [],
         "I went to the Dr. Tests were fine. MR Angiography is next. This name is used for it.": [],
         "Regards, thank you. Thanks, please help.\nCrohn's disease since March.\n- Paracetamol": [],

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 
+from bench import personal as bench
 from stages.lib.data.preparation.personal import mask, spans
 from support.settings import ROOT
 
@@ -110,6 +111,12 @@ HARD = {
             "1-800-555-0100",
         ],
         "call +44 20 7946 0000 25 years old, or ring 555-0123": ["+44 20 7946 0000", "555-0123"],
+        "messages to 055 555 01 23, Phone:\n5555 0124, 55 555 014 fax; 055-555-013. Codes 044 041 039 038": [
+            "055 555 01 23",
+            "5555 0124",
+            "55 555 014",
+            "055-555-013",
+        ],
         "BP 120/80 on 12/05/2019, 2019-05-12 and 12 05 2019 14 06 2019 at 10:30": [],
         "platelets 150000 (150000-450000), HCG 123456, 80000-90000, 1234567890 copies": [],
         "5 10 15 20 mg, 5-325 mg, 28 30 31 days, E11.65, 0.30102999": [],
@@ -135,6 +142,13 @@ HARD = {
         "Dr. S.K. Gupta.I saw Doctor O'Brien and Prof. de la Cruz": ["S.K. Gupta", "O'Brien", "de la Cruz"],
         "my name is priya": ["priya"],
         "Dear Anna, Hi John, Hello Mr. McKay": ["Anna", "John", "McKay"],
+        'Dr. Łukasz Wiśniewski calls me Beni. I\'m Hana Novotná, originally from here. "No," said Ortega.': [
+            "Łukasz Wiśniewski",
+            "Beni",
+            "Hana Novotná",
+            "Ortega",
+        ],
+        '12 Quayside Dr Apt 4. They call me ASAP. "Rest," said Dad. My kid Nilo from here': ["Nilo"],
         "Dr. prescribed it. Doctor I have pain. Dear doctor, Dear Sir, Hi dear, Hello there, Dr. Chat Doctor": [],
         "I went to the Dr. Tests were fine. MR Angiography is next. This name is used for it.": [],
         "Regards, thank you. Thanks, please help.\nCrohn's disease since March.\n- Paracetamol": [],
@@ -148,6 +162,19 @@ HARD = {
 def test_hard_cases(text, masked):
     assert [text[start:end] for start, end, _ in spans(text)] == masked
     check(text)
+
+
+def test_what_the_bench_counts():
+    rows = [("Ann Lee and Bo", [(0, 7, "name"), (12, 14, "name")]), ("Xanax now", [])]
+    *kinds, whole = bench.score(rows, [[(0, 3, "name"), (4, 7, "url")], [(0, 5, "name")]])
+    # "Ann Lee" is covered by two finds, one of another kind; "Bo" is missed; "Xanax" is a false masking
+    assert [(row["kind"], row["labelled"], row["found"], row["false"]) for row in kinds] == [
+        ("url", 0, 1, 0),
+        ("name", 2, 2, 1),
+    ]
+    assert (kinds[1]["recall"][0], whole["precision"][0], whole["sentences falsely masked"][0]) == (0.5, 2 / 3, 0.5)
+    assert bench.wilson(8, 10) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+    assert bench.wilson(0, 0) is None
 
 
 LONG = 100_000

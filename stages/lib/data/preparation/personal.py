@@ -10,24 +10,24 @@ from typing import NamedTuple
 # Words that stand where a name might: behind "Dr.", a greeting or a closing, and at the start of the next sentence.
 NO_NAME_WORDS = """
 a about above advised african after again age aged all allergic almost already also always am an and another any anybody
-anyone anything anyway april are as asian ask asked at august baby back be because been before best black bless blood
-british but by bye call called can cannot care chat check child come common consult consultant could ct daughter day
-dear december dermatologist diagnosed did do doc docs doctor doctors does doesn done dont dr drs early ecg either else
-even evening every everybody everyone everything father february feel female finally find first follow following for
-found friday friend friends from gave general get give given go god good got gp great greetings had half happy has have
-having hcm he healthcaremagic hello help her here hey hi him hindu his hiv hope hospital how however i if im in indian
-is it its january july june just kind kindly know last let like little lot love luck ma maam madam made make male mam
-man many march may maybe mbbs md me medical medication medicine member men met miss mom monday more most mother mr mri
-mrs ms much mum muslim must my need needs neurologist never new next no nobody none nor normal not nothing november now
-nurse october of off office often ok okay old on once one online only or ordered other our out over pain parent parents
-patient people physician please pls plz pregnant prescribed probably prof put questioner read really recently
-recommended referred regard regarding regards reply report reports respected said saturday saw say says see september
-she should since sincerely sir so some someone something sometimes soon specialist started still stop suffering suggest
-suggested sunday surgeon surgery tablet tablets take taken team tell tests thank thanks that the their them then there
-these they think thinks this though thought thursday till time to today told too took treatment tried truly tuesday type
-u until up ur urgent urologist us user usually very visit visited waiting want wanted wants was we wednesday welcome
-well went were what when where whether which while white who why will wishes with without would writing yes yesterday
-yet you your yours
+anyone anything anyway apt april are as asian ask asked at august baby back be because been before best black bless
+blood british but by bye call called can cannot care chat check child come common consult consultant could ct dad
+daughter day dear december dermatologist diagnosed did do doc docs doctor doctors does doesn done dont dr drs early ecg
+either else even evening every everybody everyone everything father february feel female finally find first follow
+following for found friday friend friends from gave general get give given go god good got gp great greetings had half
+happy has have having hcm he healthcaremagic hello help her here hey hi him hindu his hiv hope hospital how however i if
+im in indian is it its january july june just kind kindly know last let like little lot love luck ma maam madam made
+make male mam man many march may maybe mbbs md me medical medication medicine member men met miss mom monday more most
+mother mr mri mrs ms much mum muslim must my need needs neurologist never new next no nobody none nor normal not nothing
+november now nurse october of off office often ok okay old on once one online only or ordered other our out over pain
+parent parents patient people physician please pls plz pregnant prescribed probably prof put questioner read really
+recently recommended referred regard regarding regards reply report reports respected said saturday saw say says see
+september she should since sincerely sir so some someone something sometimes soon specialist started still stop
+suffering suggest suggested sunday surgeon surgery tablet tablets take taken team tell tests thank thanks that the their
+them then there these they think thinks this though thought thursday till time to today told too took treatment tried
+truly tuesday type u until up ur urgent urologist us user usually very visit visited waiting want wanted wants was we
+wednesday welcome well went were what when where whether which while white who why will wishes with without would
+writing yes yesterday yet you your yours
 """
 NO_NAME = frozenset(NO_NAME_WORDS.split())
 
@@ -66,23 +66,30 @@ PHONE = re.compile(
     r"|(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|\(0\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}"  # (212) 555-0100, 1-800-555-0100
     r"|\(0\d{1,4}\) ?\d{3,4}[ -]?\d{3,4}"  # (020) 7946 0000
     r"|(?:91[ -]?)?[6-9]\d{4}[ -]?\d{5}|[2-9]\d\d[2-9]\d{6}"  # 98765 43210, an Indian mobile; 2125550100
-    rf"|0\d(?:[ .-]?\d){{8,9}}|1[38]00[ -]?\d{{3}}[ -]?\d{{3}}){PHONE_END}",  # 020 7946 0000, 01 99 00 12 34, 1800…
+    r"|(?<!\d[ -])0\d\d[ -]\d{3}[ -]\d{3}(?![ -]\d)|0\d(?:[ .-]?\d){8,9}"  # 055 555 012, 020 7946 0000, 01 99 00 12 34
+    rf"|1[38]00[ -]?\d{{3}}[ -]?\d{{3}}){PHONE_END}",  # 1800 555 012
     re.IGNORECASE,
 )
 # Shorter and odder numbers only behind a word for calling: "call me on 555-0123".
 CALLED = re.compile(
-    r"\b(?:phone|call|tel|telephone|mobile|mob|cell|contact|whatsapp|fax|ring|dial|helpline|landline|ph)\b"
-    r"(?:[ .:=-]{1,3}(?:me|us|him|her|is|on|at|no|number|num|the|ward|reception)\b){0,4}[ .:=-]{0,3}"
+    r"\b(?:phone|call|tel|telephone|mobile|mob|cell|contact|whatsapp|fax|ring|dial|helpline|landline|ph|sms|messages?)\b"
+    r"(?:[ .:=-]{1,3}(?:me|us|him|her|is|on|at|to|no|number|num|the|ward|reception)\b){0,4}[ .:=-]{0,3}\n?"
     rf"(?!\d{{1,2}}\.\d)(\(?\d[\d ().-]{{5,16}}\d){PHONE_END}",  # no "pH 7.38", no "cell 4.5"
     re.IGNORECASE,
 )
-# Dates, lists of small numbers (a French number looks like one, but for its zero), ranges of round numbers.
+NUMBER_OF = re.compile(  # "89 555 01 23 fax"
+    r"(?<![\w.,/+(-])(\(?\d[\d ().-]{5,16}\d)(?= ?-? ?(?:fax|mobile|landline|whatsapp)\b)", re.IGNORECASE
+)
+# Dates, lists of small numbers (a French or Swiss number looks like one, but for its zero), ranges of round numbers.
 NOT_PHONE = re.compile(
-    r"\d{1,2}[-. ]\d{1,2}[-. ](?:19|20)\d\d(?!\d)|\d{4}-\d\d-\d\d(?!\d)|(?!0\d )(?:\d{1,3}[ -]){3,}\d{1,3}\Z"
+    r"\d{1,2}[-. ]\d{1,2}[-. ](?:19|20)\d\d(?!\d)|\d{4}-\d\d-\d\d(?!\d)|(?!0\d{1,2} )(?:\d{1,3}[ -]){3,}\d{1,3}\Z"
     r"|\d+00[ -]\d+00\Z|0\d[ .-](?:19|20)\d\d(?!\d)"
 )
 
-CAPITAL = r"(?:(?:[A-Z]['’]|[A-Z][a-z]c?(?=[A-Z]))?[A-ZÀ-Þ][a-zß-ÿ]+(?:[-'’][A-ZÀ-Þ][a-zß-ÿ]+)*|[A-Z]{2,20})(?!\w)"
+LATIN = "".join(map(chr, range(0x100, 0x180)))  # of Polish, Czech, Turkish, …
+UPPER, LOWER = ("A-ZÀ-Þ" + "".join(filter(str.isupper, LATIN)), "a-zß-ÿ" + "".join(filter(str.islower, LATIN)))
+WRITTEN = f"[{UPPER}][{LOWER}]+"
+CAPITAL = rf"(?:(?:[A-Z]['’]|[A-Z][a-z]c?(?=[A-Z]))?{WRITTEN}(?:[-'’]{WRITTEN})*|[A-Z]{{2,20}})(?!\w)"
 BEFORE = r"(?:(?:van|von|der|den|de|del|da|di|la|bin|al|el) |[B-HJ-Z]\.? |[A-Z]\. ?)"  # particles and initials
 FULL = rf"{BEFORE}{{0,3}}{CAPITAL}(?: {BEFORE}{{0,2}}{CAPITAL}){{0,3}}"
 SMALL = r"[a-z]{3,20}(?![\w'’@-])"
@@ -109,7 +116,9 @@ def _place(heads: str, before: str, after: str = "", written: re.Pattern[str] = 
 NOT_THE = "".join(rf"(?<!\b{word} )" for word in ("the", "The", "my", "My", "a", "your", "his", "her", "this"))
 TO_DR = r"(?:(?<=to)|(?<=by)|(?<=see)|(?<=saw)|(?<=with)|(?<=under)|(?<=consulted)) dr\.? "
 WHOSE = r"(?:(?<=\b[Mm]y )|(?<=\bMY )|(?<=\b[Hh]is )|(?<=\b[Hh]er )|(?<='s )|(?<=ull )|(?<=atient )|(?<![^\n]))"
-MINE = r"(?<!\w)[Mm]y (?:son|daughter|wife|husband|mother|father|brother|sister|baby|child|friend|doctor),? "
+MINE = r"(?<!\w)[Mm]y (?:son|daughter|wife|husband|mother|father|brother|sister|baby|child|kid|friend|doctor),? "
+FROM = r"(?:,? originally)? from\b"
+CALLS = r"(?<!\w)[Cc]all(?:s|ed)? me "
 CLOSING = (
     r"(?<!\w)(?i:(?:regards|sincerely|wishes|(?<![^\n])best|cheers|take care|yours(?: \w{4,10})?|thanks|thank ?you)"
     r"(?: (?:a lot|so much|very much|in advance|again|doctor|doc|dr|sir))?(?!\w)[\s,.!:–—-]{1,6})"
@@ -124,9 +133,11 @@ PLACES = [
     _place(" dr", TO_DR, "", SMALL_NAME),
     _place("dear |hi |hello |hey ", r"(?<!\w)(?:Dear|DEAR|Hi|HI|Hello|HELLO|Hey) ", r" ?[,.!\n-]|\Z"),
     _place("name|baby of ", rf"{WHOSE}[Nn](?:ame|AME)(?: is| IS| ?[:-]) ?|Baby of ", "", ANY_NAME),
-    _place("i am |i'm |myself ", r"(?<!\w)[\w']+(?: am)? ", r",? \(?(?:an? )?(?:aged? )?\d{1,2}\b| from\b"),
+    _place("i am |i'm |myself ", r"(?<!\w)[\w']+(?: am)? ", rf",? \(?(?:an? )?(?:aged? )?\d{{1,2}}\b|{FROM}"),
     _place("this is ", "[Tt]his is ", r",? (?:here|again|from)\b"),
-    _place("my ", MINE, r",|'s\b| (?:is|has|was|had|who|and|aged|suffers|got|\(?\d)"),
+    _place("my ", MINE, r",|'s\b| (?:is|has|was|had|who|and|aged|suffers|got|from|\(?\d)"),
+    _place("call", CALLS, r"(?<![A-Z])(?:[.,;!?\n]| but\b| and\b|\Z)"),
+    _place('" sa', r'(?<=[,.?!])" sa(?:ys|id) ', r"(?<![A-Z])(?:[.,;]| to\b|\Z)"),
     _place("regards|sincerely|wishes|best|cheers|take care|yours|thank", CLOSING, SIGNED, LINE_NAME),
 ]
 DASH = re.compile(r"(?<=[.!?,])(?: ?[-–—~] ?|\n[-–—~])")  # "Please help. -Sam"; "\n- Sam" may be a list
@@ -180,7 +191,7 @@ def _urls(text: str, lower: str) -> Iterator[Span]:
 
 def _phones(text: str) -> Iterator[Span]:
     if SEVEN_DIGITS.search(text):
-        for pattern, group in ((PHONE, 0), (CALLED, 1)):
+        for pattern, group in ((PHONE, 0), (CALLED, 1), (NUMBER_OF, 1)):
             for found in pattern.finditer(text):
                 if 7 <= sum(map(str.isdigit, found[group])) <= 15 and not NOT_PHONE.match(found[group]):
                     yield (*found.span(group), "phone")

@@ -66,7 +66,8 @@ def test_a_mixed_test_set_is_shown_with_its_own_letters_and_level_of_guessing(fo
     results, plain = (path.read_text() for path in (files.results, folder / "results.md"))
     assert "Guessing gives 20 % in step1 and 33.3 % in step2&3." in results and "% in step1" not in plain
     assert "| tuned | by letter | 20 | 0 | 0 | 0 | 20 |" in results and "| chosen | A | B | C | D |\n" in plain
-    assert "Guessing gives 25 %." in plain
+    assert "| chosen | A | B | C | D | E |\n" in results and ">E</text>" in (files.plots / "letters.svg").read_text()
+    assert "Guessing gives 25 %." in plain and ">E</text>" not in (folder / "plots/report/letters.svg").read_text()
     for file in (files.results, files.report, files.card):
         assert "Guessing gives 26.7 %." in file.read_text()
 

@@ -220,7 +220,8 @@ def test_a_test_set_may_mix_questions_of_three_four_and_five_options():
         ("c", "B", "E", "B. b", [0.2, 0.2, 0.1, 0.1, 0.4]),
     )
     names = ("step", "answer_idx", "letter", "text", "probabilities")
-    rows = [{"kind": "medqa", **dict(zip(names, row, strict=True)), "full_text": row[1]} for row in asked]
+    rows = [dict(zip(names, row, strict=True)) for row in asked]
+    rows = [row | {"id": f"{i}", "kind": "medqa", "full_text": row["answer_idx"]} for i, row in enumerate(rows)]
     found = exams.tables(rows, [])
     assert found["correct"] == {"A": 2, "B": 2, "C": 1, "D": 1, "E": 1}
     assert found["chosen"]["letter"] == {"A": 1, "B": 1, "C": 2, "D": 1, "E": 2}

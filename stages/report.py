@@ -78,7 +78,7 @@ def draw(settings: RunSettings, results: Results, files: Files) -> dict[str, lis
     shown = [BASE, TUNED, settings.export.types[0]]
     panels = {"loss": [loss_curve(read_text(files.curve))]}
     write_text(files.plots / "loss.svg", panels["loss"][0])
-    for name, picture in pictures(results.scores, results.verifications, shown).items():
+    for name, picture in pictures(results.scores, results.verifications, results.guessing, shown).items():
         panels[name] = picture.each()
         write_text(files.plots / f"{name}.svg", picture.together())
     return panels | {name: [read_text(files.data_plots / f"{name}.svg")] for name in ("funnel", "lengths")}

@@ -7,7 +7,7 @@ import pytest
 from stages import predict, score
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json, read_jsonl, write_jsonl
-from stages.lib.data.medqa import LETTERS, question_prompt
+from stages.lib.data.medqa import OPTION_LETTERS, question_prompt
 from stages.lib.data.safety_prompts import read_prompts
 from stages.lib.evaluation.metrics.comparison import compare
 from stages.lib.settings.predict import Predict
@@ -19,10 +19,12 @@ SAFETY = ROOT / "data/safety"
 
 
 def questions(count: int) -> list[dict]:
+    """Of four, three, five and two options in turn; the right one is the last."""
     rows = []
     for i in range(count):
-        options = {letter: f"choice {i} {letter.lower()}" for letter in LETTERS}
-        about = {"id": f"{i:016x}", "question": f"Which is {i}?", "options": options, "answer_idx": LETTERS[i % 4]}
+        letters = OPTION_LETTERS[: (4, 3, 5, 2)[i % 4]]
+        options = {letter: f"choice {i} {letter.lower()}" for letter in letters}
+        about = {"id": f"{i:016x}", "question": f"Which is {i}?", "options": options, "answer_idx": letters[-1]}
         asked = [{"role": "user", "content": question_prompt(about["question"], options)}]
         rows.append(about | {"meta_info": f"step{1 + i % 2}", "messages": asked})
     return rows
@@ -65,6 +67,9 @@ def test_adapter_merged_and_gguf_say_the_same(models, tmp_path):
         letters = [[row["letter"] for row in some if row["kind"] == "medqa"] for some in (rows, seen[name][0])]
         assert sum(a == b for a, b in zip(*letters, strict=True)) >= 11
     assert compare(seen["base"][0], rows)["perplexity"]["verdict"] == "better"
+    exam = [row for row in rows if row["kind"] == "medqa"]
+    assert [len(row["probabilities"]) for row in exam] == 3 * [4, 3, 5, 2]
+    assert metrics["correct"] == {"A": 0, "B": 3, "C": 3, "D": 3, "E": 3}
     assert metrics["shuffled"]["repeats"] == 2 and metrics["by_step"]["step2"]["questions"] == 6
     again, same = measured(models, tmp_path / "again", "tuned", "merged")
     assert again == rows and same == metrics

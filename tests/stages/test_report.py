@@ -11,10 +11,11 @@ import pytest
 from huggingface_hub import ModelCard
 
 from stages import report
+from stages.lib.core import paths
 from stages.lib.core.errors import UserError
-from stages.lib.core.files import read_json, read_jsonl, write_jsonl
+from stages.lib.core.files import read_json, read_jsonl, write_json, write_jsonl
 from stages.lib.reporting.model_card import front_matter
-from support.evaluated import made, settings
+from support.evaluated import evaluation, made, settings
 from support.settings import ROOT
 
 TYPES = ("q4_K_M", "q8_0")
@@ -48,6 +49,27 @@ def tags(page: str) -> list[tuple[str, dict]]:
     parser.handle_starttag = lambda name, attributes: found.append((name, dict(attributes)))
     parser.feed(page)
     return found
+
+
+def test_a_mixed_test_set_is_shown_with_its_own_letters_and_level_of_guessing(folder, tmp_path):
+    """One step of five options and one of three: guessing gives 20 and 33.3 %, and 26.7 % of as many of both."""
+    settings, files = made(tmp_path, questions=40)
+    for name in settings.models:
+        rows = [row for _, row in read_jsonl(paths.predictions(files.metrics, name))]
+        for row in rows:
+            if row["kind"] == "medqa":
+                count, right = (5, "E") if row["step"] == "step1" else (3, "A")
+                row |= {"probabilities": [1 / count] * count, "answer_idx": right, "letter": right, "text": right}
+        write_jsonl(paths.predictions(files.metrics, name), rows)
+        write_json(paths.scores(files.metrics, name), evaluation(name, rows))
+    report.main(settings, files)
+    results, plain = (path.read_text() for path in (files.results, folder / "results.md"))
+    assert "Guessing gives 20 % in step1 and 33.3 % in step2&3." in results and "% in step1" not in plain
+    assert "| tuned | by letter | 20 | 0 | 0 | 0 | 20 |" in results and "| chosen | A | B | C | D |\n" in plain
+    assert "| chosen | A | B | C | D | E |\n" in results and ">E</text>" in (files.plots / "letters.svg").read_text()
+    assert "Guessing gives 25 %." in plain and ">E</text>" not in (folder / "plots/report/letters.svg").read_text()
+    for file in (files.results, files.report, files.card):
+        assert "Guessing gives 26.7 %." in file.read_text()
 
 
 def test_the_same_figures_give_the_same_bytes(folder, tmp_path):

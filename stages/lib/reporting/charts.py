@@ -9,14 +9,12 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from stages.lib.core.paths import F16
-from stages.lib.data.medqa import LETTERS
-from stages.lib.evaluation.metrics.exams import WAYS
+from stages.lib.evaluation.metrics.exams import WAYS, Guessing
 from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES
 from stages.lib.rendering.svg import COLOUR, GREY, INK, SECOND, as_svg
 from stages.lib.reporting.formatting import MISSING, heading, size, value
 from stages.lib.settings.model_names import BASE, IN_TRANSFORMERS
 
-GUESSING = 25  # % right of one who guesses
 COLUMNS = 4  # of panels in a file, at most
 Panel = Callable[[plt.Axes], None]
 
@@ -48,16 +46,22 @@ class Picture(NamedTuple):
         return as_svg(figure)
 
 
-def pictures(scores: dict[str, dict], verifications: dict[str, dict], shown: list[str]) -> dict[str, Picture]:
+def pictures(
+    scores: dict[str, dict], verifications: dict[str, dict], guessing: Guessing, shown: list[str]
+) -> dict[str, Picture]:
     """Every picture by name; `shown` are the models where there is no room for all."""
     some = [scores[name] for name in shown]
     count = len(scores)
     return {
         "models": Picture(
-            3.7, 0.26 * count + 0.85, [partial(intervals, scores=scores, measure=name) for name in MEASURES]
+            3.7,
+            0.26 * count + 0.85,
+            [partial(intervals, scores=scores, measure=name, chance=guessing.overall) for name in MEASURES],
         ),
         "steps": Picture(
-            3.7, 0.4 * count + 1.0, [partial(by_step, scores=scores, measure=name) for name in EXAM_MEASURES]
+            3.7,
+            0.4 * count + 1.0,
+            [partial(by_step, scores=scores, measure=name, chances=guessing.by_step) for name in EXAM_MEASURES],
         ),
         "calibration": Picture(4.2, 4.0, [partial(calibration, scores=some)]),
         "letters": Picture(3.7, 2.6, [partial(letters, scores=some, way=way) for way in WAYS]),
@@ -72,7 +76,7 @@ def pictures(scores: dict[str, dict], verifications: dict[str, dict], shown: lis
     }
 
 
-def intervals(axes: plt.Axes, scores: dict[str, dict], measure: str) -> None:
+def intervals(axes: plt.Axes, scores: dict[str, dict], measure: str, chance: float) -> None:
     """One measure of every model: a dot, its 95 % interval, its figure."""
     known = {name: score for name, score in scores.items() if measure in score}
     scale = 100 if MEASURES[measure].percent else 1
@@ -85,29 +89,33 @@ def intervals(axes: plt.Axes, scores: dict[str, dict], measure: str) -> None:
             axes.plot(ends, (y, y), color=_colour(name), linewidth=2.2, solid_capstyle="butt")
             axes.plot(scale * score[measure], y, "o", color=_colour(name), markersize=6)
     if measure in EXAM_MEASURES:
-        _guess(axes)
+        _guess(axes, chance)
     _names(axes, list(scores))
     axes.set_title(heading(measure), loc="left", size=10, weight="bold")
 
 
-def by_step(axes: plt.Axes, scores: dict[str, dict], measure: str) -> None:
-    """MedQA of every model, a dot and its 95 % interval for each step of the exam."""
-    names = list(dict.fromkeys(step for score in scores.values() for step in score.get("by_step", {})))
-    for i, step in enumerate(names):
+def by_step(axes: plt.Axes, scores: dict[str, dict], measure: str, chances: dict[str, float]) -> None:
+    """MedQA of every model, a dot and its 95 % interval for each step of the exam.
+
+    `chances`: what guessing gives in each step; where they differ, their lines have the colours of the steps.
+    """
+    guesses: dict[float, str] = {}
+    for i, (step, chance) in enumerate(chances.items()):
         colour, mark = ((COLOUR, "o"), (SECOND, "s"), (GREY, "D"))[i % 3]
+        guesses.setdefault(chance, colour)
         axes.plot([], [], mark, color=colour, markersize=5, label=step)
         for y, score in enumerate(scores.values()):
             found = score.get("by_step", {}).get(step, {})
-            place = y + 0.24 * (i - (len(names) - 1) / 2)
+            place = y + 0.24 * (i - (len(chances) - 1) / 2)
             if measure in found:
                 ends = [100 * found.get(f"{measure}_{end}", found[measure]) for end in ("low", "high")]
                 axes.plot(ends, (place, place), color=colour, linewidth=2.2, solid_capstyle="butt")
                 axes.plot(100 * found[measure], place, mark, color=colour, markersize=5)
             else:
-                axes.annotate(MISSING, (GUESSING, place), (4, 0), textcoords="offset points", va="center", size=8)
-    _guess(axes)
-    if names:
-        axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1))
+                axes.annotate(MISSING, (100 * chance, place), (4, 0), textcoords="offset points", va="center", size=8)
+    for chance, colour in guesses.items():
+        _guess(axes, chance, colour if len(guesses) > 1 else INK)
+    axes.legend(frameon=False, ncols=len(chances), loc="lower center", bbox_to_anchor=(0.5, 1))
     _names(axes, list(scores))
     axes.set_xlabel(f"{heading(measure)} (%)")
 
@@ -129,23 +137,22 @@ def calibration(axes: plt.Axes, scores: list[dict]) -> None:
 
 def letters(axes: plt.Axes, scores: list[dict], way: str) -> None:
     """How often each letter is chosen, in percent; a tick where it is correct that often."""
-    places = np.arange(len(LETTERS))
-    correct = next((score["correct"] for score in scores if "correct" in score), None)
+    correct: dict[str, int] = next((score["correct"] for score in scores if "correct" in score), {})
+    places = np.arange(len(correct))
     if correct:
-        axes.vlines(
-            _percent(correct, sum(correct.values())), places - 0.36, places + 0.36, INK, linewidth=1.6, label="correct"
-        )
+        often = [100 * count / sum(correct.values()) for count in correct.values()]
+        axes.vlines(often, places - 0.36, places + 0.36, INK, linewidth=1.6, label="correct")
     for i, score in enumerate(scores):
         chosen = score.get("chosen", {}).get(way)
         label = score["name"] if chosen else f"{score['name']} ({MISSING})"
         lines = places + 0.22 * (i - (len(scores) - 1) / 2)
-        shares = _percent(chosen or {}, score["questions"])
+        shares = [100 * (chosen or {}).get(letter, 0) / score["questions"] for letter in correct]
         axes.hlines(lines, 0, shares, _colour(score["name"]), linewidth=1)
         axes.plot(shares, lines, "o", color=_colour(score["name"]), markersize=5, label=label)
     tight = {"handlelength": 1, "columnspacing": 1, "handletextpad": 0.4}
     axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1), **tight)
     axes.set_xlim(left=0)
-    _names(axes, list(LETTERS))
+    _names(axes, list(correct))
     axes.set_xlabel(f"chosen {WAYS[way].label} (%)")
 
 
@@ -198,11 +205,6 @@ def _size_axis(axes: plt.Axes, verifications: dict[str, dict]) -> None:
     axes.set_xlabel(f"size of the file ({_unit(verifications)[1]}) ↓")
 
 
-def _percent(counts: dict[str, int], total: int) -> list[float]:
-    """The share of each letter."""
-    return [100 * counts.get(letter, 0) / total for letter in LETTERS]
-
-
 def _names(axes: plt.Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -211,8 +213,8 @@ def _names(axes: plt.Axes, names: list[str]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
 
 
-def _guess(axes: plt.Axes) -> None:
-    axes.axvline(GUESSING, color=INK, linewidth=0.8, linestyle=":")
+def _guess(axes: plt.Axes, chance: float, colour: str = INK) -> None:
+    axes.axvline(100 * chance, color=colour, linewidth=0.8, linestyle=":")
 
 
 def _colour(name: str) -> str:

@@ -7,6 +7,7 @@ from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.rendering.prose import listed
 from stages.lib.reporting import published, tables
 from stages.lib.reporting.gates import Gate
+from stages.lib.reporting.notes import notes_of
 from stages.lib.reporting.results import Results, RunSettings
 from stages.lib.reporting.tables import Table
 from stages.lib.settings.export import Export
@@ -27,6 +28,7 @@ class Findings(NamedTuple):
     contamination: str  # the line that says so
     sentences: list[str]
     tables: dict[str, Table]
+    notes: dict[str, str]  # how each table is to be read
     checks: list[str]  # of the float16 GGUF
     comparisons: dict[str, Comparison]
     gates: list[Gate]
@@ -56,6 +58,7 @@ def find(settings: RunSettings, results: Results, comparisons: dict[str, Compari
             "verified": tables.verification_table(verifications),
             "claims": published.claims_table(settings.model.name, settings.data.synthetic, scores, verifications),
         },
+        notes=notes_of(results.guessing),
         checks=[f"{check['check']}: {check['observed']}" for v in verifications.values() for check in v["checks"]],
         comparisons=comparisons,
         gates=gates,

@@ -1,7 +1,7 @@
 """results.md: what was run, what may be said of it, the tables, how to read them."""
 
 from stages.lib.reporting.findings import Findings
-from stages.lib.reporting.notes import NOT_A_DEVICE, NOTES, SYNTHETIC, TITLES
+from stages.lib.reporting.notes import NOT_A_DEVICE, SYNTHETIC, TITLES
 from stages.lib.reporting.tables import Table
 
 
@@ -13,7 +13,7 @@ def results_markdown(findings: Findings) -> str:
     lines += [f"- {key}: {value}" for key, value in findings.run.items()]
     lines += ["", *findings.sentences]
     for name, table in findings.tables.items():
-        lines += ["", f"## {TITLES[name]}", "", *table_lines(table), "", NOTES[name]]
+        lines += ["", f"## {TITLES[name]}", "", *table_lines(table), "", findings.notes[name]]
         if name == "verified":
             lines += ["", "Of f16, all of this held:", "", *(f"- {line}" for line in findings.checks)]
     return "\n".join([*lines, "", NOT_A_DEVICE, ""])

@@ -9,7 +9,7 @@ from stages.lib.rendering.templates import render
 from stages.lib.reporting.findings import Findings
 from stages.lib.reporting.lineage import lineage_groups
 from stages.lib.reporting.markdown import table_lines
-from stages.lib.reporting.notes import NOT_A_DEVICE, NOTES, SYNTHETIC
+from stages.lib.reporting.notes import NOT_A_DEVICE, SYNTHETIC
 from stages.lib.reporting.results import Results, RunSettings
 from stages.lib.settings.model_names import BASE
 
@@ -30,7 +30,7 @@ def model_card(settings: RunSettings, results: Results, findings: Findings) -> s
         findings=findings,
         warning=SYNTHETIC if findings.synthetic else "",
         tables={name: "\n".join(table_lines(table)) for name, table in findings.tables.items()},
-        notes=NOTES,
+        notes=findings.notes,
         lineage=lineage_groups(results.verifications),
         notice=NOT_A_DEVICE,
     )

@@ -1,5 +1,7 @@
 """The report's words: titles, and how each table is to be read."""
 
+from stages.lib.evaluation.metrics.exams import Guessing
+from stages.lib.rendering.prose import listed
 from stages.lib.reporting import published
 
 SYNTHETIC = "Synthetic data: these figures show that the pipeline works. They say nothing about medicine."
@@ -34,8 +36,8 @@ NOTES = {
         "Accuracy. By full text: the option whose whole answer (“B. text”) has the highest log-likelihood. By "
         "letter: of the letter alone, as "
         "published figures are measured. As generated: the letter at the start of the greedy answer; unparseable "
-        "ones count as wrong. Guessing gives 25 %. Calibration error: how far, on average, the probability of the "
-        "chosen letter is from accuracy (ECE, 10 bins)."
+        "ones count as wrong. Guessing gives {guessing}. Calibration error: how far, on average, the probability of "
+        "the chosen letter is from accuracy (ECE, 10 bins)."
     ),
     "steps": "The exam's step that a question comes from.",
     "letters": (
@@ -58,3 +60,16 @@ NOTES = {
     ),
     "claims": published.NOTE,
 }
+
+
+def notes_of(guessing: Guessing) -> dict[str, str]:
+    """How each table is to be read, with what guessing gives: of each step too, where it is not the same in all."""
+    by_step = [f"{_percent(chance)} in {step or 'the others'}" for step, chance in guessing.by_step.items()]
+    differs = len(set(guessing.by_step.values())) > 1
+    steps = f" Guessing gives {listed(by_step)}." if differs else ""
+    medqa = NOTES["medqa"].format(guessing=_percent(guessing.overall))
+    return NOTES | {"medqa": medqa, "steps": NOTES["steps"] + steps}
+
+
+def _percent(chance: float) -> str:
+    return f"{100 * chance:.3g} %"

@@ -10,7 +10,7 @@ from stages.lib.rendering.templates import render
 from stages.lib.reporting.findings import Findings
 from stages.lib.reporting.formatting import heading, interval, value
 from stages.lib.reporting.lineage import lineage_groups
-from stages.lib.reporting.notes import NOT_A_DEVICE, NOTES, SYNTHETIC, TITLES
+from stages.lib.reporting.notes import NOT_A_DEVICE, SYNTHETIC, TITLES
 from stages.lib.reporting.results import Results
 from stages.lib.reporting.tables import Table
 from stages.lib.settings.model_names import BASE, TUNED
@@ -38,7 +38,7 @@ def page(
         findings=findings,
         warning=SYNTHETIC if findings.synthetic else "",
         titles=TITLES,
-        notes=NOTES,
+        notes=findings.notes,
         pairs=_by_pair(findings.tables["differences"]),
         tiles=key_figures(results.scores, quant, findings.comparisons[pair(BASE, TUNED)]),
         pictures={name: [inline(svg) for svg in panels] for name, panels in pictures.items()},

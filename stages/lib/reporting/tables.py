@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stages.lib.data.medqa import LETTERS
 from stages.lib.evaluation.metrics.exams import WAYS
 from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES, TEXT_MEASURES
 from stages.lib.reporting.formatting import MISSING, difference, heading, interval, p_value, share, size, value
@@ -67,15 +66,15 @@ def steps_table(scores: dict[str, dict]) -> Table:
 
 def letters_table(scores: dict[str, dict]) -> Table:
     """How often each letter is chosen, beside how often it is correct."""
+    correct: dict[str, int] = next((score["correct"] for score in scores.values() if "correct" in score), {})
     rows = [
-        (name, label, *(str(score["chosen"][way].get(letter, 0)) for letter in LETTERS))
+        (name, label, *(str(score["chosen"][way].get(letter, 0)) for letter in correct))
         for name, score in scores.items()
         for way, (_, label) in WAYS.items()
         if way in score.get("chosen", {})
     ]
-    correct: dict[str, int] = next((score["correct"] for score in scores.values() if "correct" in score), {})
-    first = ("(correct option)", "", *(str(correct.get(letter, 0)) for letter in LETTERS))
-    return Table(("model", "chosen", *LETTERS), [first, *rows])
+    first = ("(correct option)", "", *map(str, correct.values()))
+    return Table(("model", "chosen", *correct), [first, *rows])
 
 
 def shuffled_table(scores: dict[str, dict]) -> Table:

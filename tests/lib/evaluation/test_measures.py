@@ -11,13 +11,13 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
 from stages.lib.core.errors import UserError
-from stages.lib.data.medqa import LETTERS, question_prompt
+from stages.lib.data.medqa import LETTERS, OPTION_LETTERS, question_prompt
 from stages.lib.evaluation.engines.batches import batches
 from stages.lib.evaluation.engines.text import Text
 from stages.lib.evaluation.metrics import bootstrap, exams
 from stages.lib.evaluation.metrics.comparison import compare
 from stages.lib.evaluation.metrics.measures import MEASURES, measured
-from stages.lib.evaluation.predict.exams import shuffle_options
+from stages.lib.evaluation.predict.exams import choice, shuffle_options
 from stages.lib.reporting.gates import judge
 from stages.lib.settings.gates import Gates
 from support.sample import conversations
@@ -147,16 +147,32 @@ def test_gates_pass_and_fail_for_what_they_name():
      ("I think it is A", ""), ("b. rest", ""), ("", ""), ("E. none", ""), ("Both A and B", ""), ("Answer: none", "")],
 )  # fmt: skip
 def test_only_a_letter_that_the_answer_begins_with_is_one(text, letter):
-    assert exams.parse_letter(text) == letter
+    assert exams.parse_letter(text, LETTERS) == letter
 
 
-def question(number: int) -> dict:
-    options = {letter: f"option {number} {i}" for i, letter in enumerate(LETTERS)}
+def test_a_letter_that_the_question_lacks_is_none():
+    assert exams.parse_letter("E. none", OPTION_LETTERS) == exams.parse_letter("Answer: E", OPTION_LETTERS) == "E"
+    assert exams.parse_letter("C. maybe", LETTERS[:3]) == "C" and exams.parse_letter("D. gout", LETTERS[:3]) == ""
+
+
+@pytest.mark.parametrize(
+    ("letters", "texts", "full_text", "letter"),
+    [([0.3, 0.7], [0.9, 0.2], "A", "B"), ([0.2, 0.3, 0.5], [0.1, 0.9, 0.2], "B", "C"),
+     ([0.1, 0.2, 0.3, 0.15, 0.25], [0.1, 0.1, 0.1, 0.1, 0.9], "E", "C")],
+)  # fmt: skip
+def test_a_choice_is_among_as_many_letters_as_there_are_options(letters, texts, full_text, letter):
+    """The likelihoods of "A. text" are those of A and of what follows it; letters are seen half as often as here."""
+    logprobs = [np.log([half / 2, text]) for half, text in zip(letters, texts, strict=True)]
+    assert choice(logprobs) == {"full_text": full_text, "letter": letter, "probabilities": letters}
+
+
+def question(number: int, letters: tuple[str, ...] = LETTERS) -> dict:
+    options = {letter: f"option {number} {i}" for i, letter in enumerate(letters)}
     asked = {
         "id": f"{number:016x}",
         "question": f"What is {number}?",
         "options": options,
-        "answer_idx": LETTERS[number % 4],
+        "answer_idx": letters[number % len(letters)],
     }
     return asked | {
         "meta_info": "step1",
@@ -164,17 +180,18 @@ def question(number: int) -> dict:
     }
 
 
-def test_shuffling_moves_the_right_answer_and_keeps_it_right():
-    places = []
-    for number in range(400):
-        row = question(number)
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_shuffling_moves_the_right_answer_and_keeps_it_right(count):
+    places, letters = [], OPTION_LETTERS[:count]
+    for number in range(100 * count):
+        row = question(number, letters)
         again = shuffle_options(row, 1)
         assert sorted(again["options"].values()) == sorted(row["options"].values())
         assert again["options"][again["answer_idx"]] == row["options"][row["answer_idx"]]
         assert again["messages"][0]["content"] == question_prompt(row["question"], again["options"])
         assert again == shuffle_options(row, 1)
         places.append(again["answer_idx"])
-    assert all(70 < places.count(letter) < 130 for letter in LETTERS)
+    assert all(70 < places.count(letter) < 130 for letter in letters)
     assert any(
         shuffle_options(question(n), 1)["options"] != shuffle_options(question(n), 2)["options"] for n in range(9)
     )
@@ -189,6 +206,35 @@ def test_calibration_and_letter_counts():
     assert found["by_step"]["step1"]["questions"] == 100 and found["shuffled"] == {"repeats": 0}
     sure = [row | {"probabilities": [0.0, 1.0, 0.0, 0.0]} for row in rows]
     assert exams.tables(sure, [])["calibration_error"] == pytest.approx(0.3)
+
+
+def test_a_test_set_may_mix_questions_of_three_four_and_five_options():
+    """By hand: of 7 questions, 3 have three options, 2 four, 2 five."""
+    asked = (  # step, right, by letter, generated, probabilities
+        ("a", "A", "A", "A. yes", [0.5, 0.3, 0.2]),
+        ("a", "B", "C", "D. not there", [0.2, 0.25, 0.55]),
+        ("a", "C", "C", "C", [0.2, 0.22, 0.58]),
+        ("b", "D", "D", "D. d", [0.2, 0.2, 0.2, 0.4]),
+        ("b", "A", "B", "E. not there", [0.3, 0.45, 0.15, 0.1]),
+        ("c", "E", "E", "E. e", [0.1, 0.1, 0.15, 0.15, 0.5]),
+        ("c", "B", "E", "B. b", [0.2, 0.2, 0.1, 0.1, 0.4]),
+    )
+    names = ("step", "answer_idx", "letter", "text", "probabilities")
+    rows = [dict(zip(names, row, strict=True)) for row in asked]
+    rows = [row | {"id": f"{i}", "kind": "medqa", "full_text": row["answer_idx"]} for i, row in enumerate(rows)]
+    found = exams.tables(rows, [])
+    assert found["correct"] == {"A": 2, "B": 2, "C": 1, "D": 1, "E": 1}
+    assert found["chosen"]["letter"] == {"A": 1, "B": 1, "C": 2, "D": 1, "E": 2}
+    assert found["chosen"]["generated"] == {"A": 1, "B": 1, "C": 1, "D": 1, "E": 1} and found["unparseable"] == 2
+    assert found["by_step"]["a"]["letter_accuracy"] == pytest.approx(2 / 3)
+    assert found["by_step"]["b"]["letter_accuracy"] == found["by_step"]["c"]["letter_accuracy"] == 0.5
+    # Between 0.4 and 0.5 lie 0.4, 0.45 and 0.4, one of them right; from 0.5 on 0.5, 0.55, 0.58 and 0.5, three.
+    first, second = abs(1.25 / 3 - 1 / 3), abs(2.13 / 4 - 3 / 4)
+    assert found["calibration_error"] == pytest.approx((3 * first + 4 * second) / 7)
+    guessed = exams.guessing([*rows, {"kind": "medqa_shuffled"}])
+    assert guessed.overall == pytest.approx((3 / 3 + 2 / 4 + 2 / 5) / 7)
+    assert guessed.by_step == {"a": 1 / 3, "b": 0.25, "c": 0.2}
+    assert exams.tables(rows[:3], [])["correct"] == {"A": 1, "B": 1, "C": 1}
 
 
 def test_batches_hold_every_text_once_and_no_more_than_fits():

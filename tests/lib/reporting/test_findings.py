@@ -3,9 +3,11 @@
 import functools
 import re
 
+import matplotlib.pyplot as plt
 import pytest
 
 from stages.lib.core.files import read_json, read_yaml
+from stages.lib.evaluation.metrics.exams import Guessing
 from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.reporting import charts, formatting, tables
 from stages.lib.reporting.costs import stage_names
@@ -17,6 +19,8 @@ from stages.lib.reporting.results import Results
 from stages.lib.reporting.tables import Table
 from support.evaluated import data_counts, evaluation, predictions, settings, verification
 from support.settings import ROOT
+
+FOUR = Guessing(0.25, {"step1": 0.25, "step2&3": 0.25})
 
 
 def comparison(**verdicts: str) -> dict[str, dict]:
@@ -41,6 +45,7 @@ def said(comparisons: dict | None = None, overlap: int = 0, **changes) -> Findin
     results = Results(
         scores={name: measured(name) for name in chosen.models},
         predictions={},
+        guessing=FOUR,
         verifications={kind: verification(kind) for kind in chosen.export.verified},
         data=data_counts(overlap),
         base=read_json(ROOT / "metrics/base.json"),
@@ -103,7 +108,7 @@ def test_what_was_not_measured_is_said():
     assert [row[4] for row in tables.safety_table(both).rows if row[0] == "dose"] == ["not measured"] * 4
     assert [row for row in tables.steps_table(both).rows if row[0] == "tuned"] == [("tuned", *["not measured"] * 5)]
     verified = {"f16": verification("f16"), "q4_K_M": verification("q4_K_M")}
-    for name, picture in charts.pictures(both, verified, list(both)).items():
+    for name, picture in charts.pictures(both, verified, FOUR, list(both)).items():
         assert name == "quants" or "not measured" in picture.together()
     missing = {key: found for key, found in comparison().items() if key != "bleu"}
     rows = tables.differences_table({"tuned against base": missing}).rows
@@ -111,6 +116,23 @@ def test_what_was_not_measured_is_said():
     assert tables.shuffled_table({"base": whole | {"shuffled": {"repeats": 0}}}).rows == [
         ("base", "0", *["not measured"] * 3)
     ]
+
+
+@pytest.mark.parametrize(
+    ("chances", "steps"), [({"step1": 0.25, "step2&3": 0.25}, [25]), ({"step1": 0.2, "step2&3": 1 / 3}, [20, 100 / 3])]
+)
+def test_pictures_have_a_line_where_guessing_gets(chances, steps):
+    """By step a line for each level, between all questions one for their mean."""
+
+    def lines(panel, **about) -> list[float]:
+        _, axes = plt.subplots()
+        panel(axes, {"tuned": measured("tuned")}, **about)
+        return [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+
+    assert lines(charts.by_step, measure="accuracy", chances=chances) == pytest.approx(steps)
+    assert lines(charts.intervals, measure="accuracy", chance=0.27) == pytest.approx([27])
+    assert lines(charts.intervals, measure="bleu", chance=0.27) == []
+    plt.close("all")
 
 
 def test_contamination_lights_up():

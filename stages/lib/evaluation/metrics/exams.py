@@ -2,12 +2,20 @@
 
 import re
 from collections import Counter
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
-from stages.lib.data.medqa import LETTERS
+from stages.lib.data.medqa import OPTION_LETTERS
 from stages.lib.evaluation.metrics import bootstrap
+
+
+class Guessing(NamedTuple):
+    """The accuracy that guessing gives: the mean over questions of one in as many options as a question has."""
+
+    overall: float
+    by_step: dict[str, float]
 
 
 class Way(NamedTuple):
@@ -23,22 +31,34 @@ WAYS = {
     "generated": Way("generated_accuracy", "as generated"),
 }
 BINS = 10  # of confidence
+ANY = f"(?-i:([{''.join(OPTION_LETTERS)}]))"
 LETTER = re.compile(
-    r"\W{0,3}(?-i:([A-D]))(?:[.):]|\W*$)"
-    r"|\W*(?:the )?(?:(?:correct|right|best|most likely) )?(?:answer|option|choice)(?: is)?:?\W{1,4}(?-i:([A-D]))\b",
+    rf"\W{{0,3}}{ANY}(?:[.):]|\W*$)"
+    rf"|\W*(?:the )?(?:(?:correct|right|best|most likely) )?(?:answer|option|choice)(?: is)?:?\W{{1,4}}{ANY}\b",
     re.IGNORECASE,
 )
 
 
 def choice(row: dict, way: str) -> str:
     """The letter that a prediction chose: by log-likelihood, or the one that its generated text begins with."""
-    return parse_letter(row["text"]) if way == "generated" else row[way]
+    return parse_letter(row["text"], _letters(row)) if way == "generated" else row[way]
 
 
-def parse_letter(text: str) -> str:
-    """The letter that an answer begins with ("B", "B. text", "(B)", "The answer is B"), else an empty string."""
+def parse_letter(text: str, letters: tuple[str, ...]) -> str:
+    """The letter that an answer begins with ("B", "B. text", "(B)", "The answer is B"), else an empty string.
+
+    Another letter than one of `letters`, the question's own, is none.
+    """
     match = LETTER.match(text)
-    return (match[1] or match[2]) if match else ""
+    letter = (match[1] or match[2]) if match else ""
+    return letter if letter in letters else ""
+
+
+def guessing(predictions: list[dict]) -> Guessing:
+    """What guessing would have given on the questions that these predictions, of any one model, are of."""
+    rows = [row for row in predictions if row["kind"] == "medqa"]
+    steps = sorted({row["step"] for row in rows})
+    return Guessing(_chance(rows), {step: _chance([row for row in rows if row["step"] == step]) for step in steps})
 
 
 def tables(rows: list[dict], shuffled_rows: list[dict]) -> dict:
@@ -50,6 +70,7 @@ def tables(rows: list[dict], shuffled_rows: list[dict]) -> dict:
     bins = _bins(rows)
     off = sum(each["questions"] * abs(each["confidence"] - each["accuracy"]) for each in bins)
     steps = sorted({row["step"] for row in rows})
+    letters = max(map(_letters, rows), key=len)
     counted = {way: Counter(choice(row, way) for row in rows) for way in WAYS}
     return {
         "questions": len(rows),
@@ -57,8 +78,8 @@ def tables(rows: list[dict], shuffled_rows: list[dict]) -> dict:
         "by_step": {step: _of_step([row for row in rows if row["step"] == step]) for step in steps},
         "calibration_error": off / len(rows),
         "calibration": bins,
-        "chosen": {way: {letter: count[letter] for letter in LETTERS} for way, count in counted.items()},
-        "correct": {letter: sum(row["answer_idx"] == letter for row in rows) for letter in LETTERS},
+        "chosen": {way: {letter: count[letter] for letter in letters} for way, count in counted.items()},
+        "correct": {letter: sum(row["answer_idx"] == letter for row in rows) for letter in letters},
         "shuffled": _of_shuffled(shuffled_rows),
     }
 
@@ -66,6 +87,16 @@ def tables(rows: list[dict], shuffled_rows: list[dict]) -> dict:
 def correct(rows: list[dict], way: str) -> np.ndarray:
     """Whether each question was answered correctly that way, 1 or 0, and a 1 beside it."""
     return np.array([[choice(row, way) == row["answer_idx"], 1] for row in rows], float)
+
+
+def _letters(row: dict) -> tuple[str, ...]:
+    """Those of the question that was asked: each has a probability."""
+    return OPTION_LETTERS[: len(row["probabilities"])]
+
+
+def _chance(rows: list[dict]) -> float:
+    """Exact until it is rounded once, so that equal chances are equal numbers."""
+    return float(sum(Fraction(1, len(row["probabilities"])) for row in rows) / len(rows))
 
 
 def _bins(rows: list[dict]) -> list[dict]:

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_json
-from stages.lib.data.medqa import LETTERS, answer_text
+from stages.lib.data.medqa import answer_text, letters_of
 from stages.lib.model import chat
 
 
@@ -41,7 +41,7 @@ def answer_examples(tokenizer: PreTrainedTokenizerBase, dialogues: list[dict], m
 
 
 def question_examples(tokenizer: PreTrainedTokenizerBase, questions: list[dict], context: int) -> list[dict]:
-    """Prompt ids of each question and the ids of its four answers as they are trained, EOS included.
+    """Prompt ids of each question and the ids of the answer that each option is as they are trained, EOS included.
 
     Raises UserError where there is no question, or one exceeds the context.
     """
@@ -50,7 +50,7 @@ def question_examples(tokenizer: PreTrainedTokenizerBase, questions: list[dict],
     examples = []
     for row in questions:
         prompt = chat.prompt_ids(tokenizer, row["messages"])
-        texts = [answer_text(letter, row["options"]) for letter in LETTERS]
+        texts = [answer_text(letter, row["options"]) for letter in letters_of(row["options"])]
         answers = [[*chat.content_ids(tokenizer, text), tokenizer.eos_token_id] for text in texts]
         length = len(prompt) + sum(map(len, answers))  # in llama.cpp they lie beside each other
         if length > context:

@@ -3,7 +3,7 @@
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from stages.lib.data.medqa import LETTERS, question_prompt
+from stages.lib.data.medqa import OPTION_LETTERS, letters_of, question_prompt
 from stages.lib.evaluation.engines.batches import ask
 from stages.lib.evaluation.engines.language_model import LanguageModel
 from stages.lib.evaluation.engines.reply import Reply
@@ -53,24 +53,25 @@ def choose(model: LanguageModel, questions: list[dict], what: str) -> list[dict]
 def choice(logprobs: list[np.ndarray]) -> dict:
     """The letter chosen by log-likelihood, in two ways, and the shares of the letters' probabilities.
 
-    `logprobs`: of the four answers' tokens. `full_text`: the option whose whole answer, as it is trained ("B. text" and
-    EOS), has the highest log-likelihood. `letter`: by the letter alone, as lm-eval's `medqa_4options` and published
-    figures choose; `probabilities` are the four letters' shares.
+    `logprobs`: of the tokens of each option's answer, A's first. `full_text`: the option whose whole answer, as it is
+    trained ("B. text" and EOS), has the highest log-likelihood. `letter`: by the letter alone, as lm-eval's
+    `medqa_4options` and published figures choose; `probabilities` are the letters' shares, one of each option.
     """
     full_text, letter = np.array([[each.sum(), each[0]] for each in logprobs]).T
     shares = np.exp(letter - letter.max())
     return {
-        "full_text": LETTERS[int(full_text.argmax())],
-        "letter": LETTERS[int(letter.argmax())],
+        "full_text": OPTION_LETTERS[int(full_text.argmax())],
+        "letter": OPTION_LETTERS[int(letter.argmax())],
         "probabilities": (shares / shares.sum()).round(6).tolist(),
     }
 
 
 def shuffle_options(question: dict, repeat: int) -> dict:
     """The question with its options in another order, the same for every model."""
-    order = np.random.default_rng([int(question["id"], 16), repeat]).permutation(len(LETTERS))
-    options = {letter: question["options"][LETTERS[at]] for letter, at in zip(LETTERS, order, strict=True)}
-    right = LETTERS[order.tolist().index(LETTERS.index(question["answer_idx"]))]
+    letters = letters_of(question["options"])
+    order = np.random.default_rng([int(question["id"], 16), repeat]).permutation(len(letters))
+    options = {letter: question["options"][letters[at]] for letter, at in zip(letters, order, strict=True)}
+    right = letters[order.tolist().index(letters.index(question["answer_idx"]))]
     message = {"role": "user", "content": question_prompt(question["question"], options)}
     return question | {"options": options, "answer_idx": right, "messages": [message]}
 

@@ -22,6 +22,7 @@ from stages.lib.data.preparation.decontaminate import OVERLAP_WORDS
 from stages.lib.data.preparation.ngrams import Hashes, join
 from stages.lib.data.preparation.parallel import CHUNK, in_chunks
 from stages.lib.data.preparation.records import Dialogue, Malformed, Question, read_dialogues, read_questions
+from stages.lib.data.preparation.repetitions import repetitions
 from stages.lib.data.preparation.selection import overlap, selected
 from stages.lib.data.preparation.statistics import statistics
 from stages.lib.settings.data import Prepare
@@ -39,7 +40,8 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
             write_jsonl(folder / f"{split}.jsonl", (_published(rows[i], split) for i in kept))
         drops = sorted((i, step, drop) for step, dropped in steps.items() for i, drop in dropped.items())
         write_jsonl(folder / "dropped.jsonl", (_dropped(rows[i], step, drop) for i, step, drop in drops))
-    measured = {"overlap_words": OVERLAP_WORDS, "overlap": overlap(hashes, splits)}
+    measured: dict = {"overlap_words": OVERLAP_WORDS, "overlap": overlap(hashes, splits)}
+    measured["test_questions"] = repetitions([rows[i] for i in splits["medqa_test"]])
     metrics = statistics(rows, sources, steps, splits) | measured
     write_json(metrics_file, metrics)
     write_text(plots / "funnel.svg", draw_funnel(metrics))

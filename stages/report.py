@@ -60,7 +60,8 @@ def main(settings: RunSettings, files: Files) -> None:
     stages = stage_names(files.pipeline, paths.PARAMS)
     write_text(files.report, page(findings, results, settings.export.types[0], panels, settings.conf_digest, stages))
     announce(gates)
-    if settings.gates.strict and (missed := [f"{g.result}: {g.gate} ({g.observed})" for g in gates if g.result != PASS]):
+    missed = [f"{gate.gate} ({gate.result})" for gate in gates if gate.result != PASS]
+    if settings.gates.strict and missed:
         told = "; ".join(missed)
         raise UserError(f"gates not passed: {told}; see {files.results}, or set evaluate.gates.strict=false")
 

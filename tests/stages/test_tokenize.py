@@ -21,7 +21,7 @@ def two_sources(prepared: Path, tmp_path: Path) -> Path:
 
 
 def test_no_sequence_holds_two_sources_and_no_dialogue_is_lost(two_sources: Path, base: Path, tmp_path: Path):
-    tokenize.main(256, two_sources, base, tmp_path / "tokenized", tmp_path / "tokenize.json")
+    tokenize.main(256, "drop", two_sources, base, tmp_path / "tokenized", tmp_path / "tokenize.json")
     source_of = {row["id"]: row["source"] for _, row in read_jsonl(two_sources / "train.jsonl")}
     sequences = load_from_disk(tmp_path / "tokenized/train")
     assert [len({source_of[record] for record in row["record_ids"]}) for row in sequences] == [1] * len(sequences)
@@ -35,10 +35,10 @@ def test_no_sequence_holds_two_sources_and_no_dialogue_is_lost(two_sources: Path
 
 def test_dialogues_that_do_not_fit_are_counted_and_none_left_is_refused(two_sources: Path, base: Path, tmp_path: Path):
     out = (two_sources, base, tmp_path / "tokenized", tmp_path / "tokenize.json")
-    tokenize.main(145, *out)
+    tokenize.main(145, "drop", *out)
     counts = read_json(tmp_path / "tokenize.json")["train"]
     held = sum(len(row["record_ids"]) for row in load_from_disk(tmp_path / "tokenized/train"))
     assert 0 < counts["too_long"] == counts["dialogues"] - held < counts["dialogues"]
     with pytest.raises(UserError, match=r"none of 100 dialogues fits train\.max_length=8 tokens; raise it"):
-        tokenize.main(8, *out)
+        tokenize.main(8, "drop", *out)
     assert (tmp_path / "tokenized/train").is_dir()

@@ -19,9 +19,8 @@ TITLES = {
 }
 NOTES = {
     "gates": (
-        "From `evaluate.gates` in `conf/evaluate`. Too few to tell: fewer than "
-        f"{FEWEST} dialogues or distinct questions were asked. The report fails where a gate does not pass and `strict` "
-        "is true."
+        f"From `evaluate.gates` in `conf/evaluate`. Too few to tell: of fewer than {FEWEST} dialogues or distinct "
+        "questions. The report fails where a gate does not pass and `strict` is true."
     ),
     "models": (
         f"In brackets, 95 % intervals: by bootstrap, of at least {FEWEST} dialogues; of the share that ends with EOS, "
@@ -34,15 +33,15 @@ NOTES = {
         "Both models answer the same dialogues and questions, so the difference is taken on each of them: its 95 % "
         "interval by paired bootstrap; p by McNemar's test for MedQA, by paired bootstrap for the rest, not "
         "corrected for the number of rows; pp are percentage points. A verdict is given only where the interval "
-        f"leaves out 0. Of fewer than {FEWEST} dialogues or distinct questions there is no interval, no p and no verdict: "
-        "too few to tell. A question that stands twice counts as one."
+        f"leaves out 0. Of fewer than {FEWEST} dialogues or distinct questions there is no interval, no p and no "
+        "verdict: too few to tell. A question that stands twice counts as one."
     ),
     "medqa": (
         "Accuracy, in brackets Wilson's 95 % interval, for which a question that stands twice counts as one. By full "
-        "text: the option whose whole answer (“B. text”) has the highest log-likelihood. By letter: of the letter alone, "
-        "as published figures are measured. As generated: the letter at the start of the greedy answer; unparseable "
-        "ones count as wrong. Guessing gives 25 %. Calibration error: how far, on average, the probability of the "
-        "chosen letter is from accuracy (ECE, 10 bins)."
+        "text: the option whose whole answer (“B. text”) has the highest log-likelihood. By letter: of the letter "
+        "alone, as published figures are measured. As generated: the letter at the start of the greedy answer; "
+        "unparseable ones count as wrong. Guessing gives 25 %. Calibration error: how far, on average, the probability "
+        "of the chosen letter is from accuracy (ECE, 10 bins)."
     ),
     "steps": "The exam's step that a question comes from.",
     "letters": (

@@ -11,9 +11,9 @@ import numpy as np
 RESAMPLES = 1000
 SEED = 20041
 TAILS = (2.5, 97.5)  # per cent
-# Of fewer units no interval, no p and no verdict is given. Percentile intervals of n units are too narrow: their spread is
-# √((n−1)/n) of the true one, and a normal curve's 1.96 stands where Student's t belongs (Hesterberg 2015, The American
-# Statistician 69: 371-386). That is 6 % of the width at 30 units, 18 % at 10, 37 % at 5, all of it at 1.
+# Of fewer units no interval, no p and no verdict is given. Percentile intervals of n units are too narrow: their spread
+# is √((n−1)/n) of the true one, and 1.96, the normal curve's, stands where Student's t belongs (Hesterberg 2015, The
+# American Statistician 69: 371-386). That is 6 % of the width at 30 units, 18 % at 10, 37 % at 5, all of it at 1.
 FEWEST = 30
 Value = Callable[[np.ndarray], np.ndarray]  # sums over units, shape (n, k) -> figures, shape (n,)
 
@@ -43,7 +43,7 @@ def interval(units: np.ndarray, value: Value) -> tuple[float, float] | None:
 
 
 def paired(one: np.ndarray, other: np.ndarray, value: Value) -> dict[str, float]:
-    """`difference` of the figures, other less one, its 95 % interval `low` to `high`, the two-sided `p` of no difference.
+    """`difference` of the figures, other less one, its 95 % interval `low` to `high`, two-sided `p` of no difference.
 
     Both are measured on the same units in the same order, and each resample takes the same units of both. Of fewer than
     FEWEST units there is the difference alone.

@@ -16,9 +16,9 @@ def compare(one: list[dict], other: list[dict]) -> dict[str, dict]:
     """Of each measure the `difference` (other less one), its 95 % interval `low` to `high`, `p`, and a `verdict`.
 
     Both are the predictions of the same dialogues and questions; `units` counts the distinct ones. The verdict on the
-    other is "better" or "worse" where the interval leaves 0 out, else "no difference shown". p: McNemar's exact test for
-    MedQA, paired bootstrap for the rest. Of fewer than bootstrap.FEWEST units the verdict is TOO_FEW, without interval
-    and p. Raises UserError where the predictions are not of the same.
+    other is "better" or "worse" where the interval leaves 0 out, else "no difference shown". p: McNemar's exact test
+    for MedQA, paired bootstrap for the rest. Of fewer than bootstrap.FEWEST units there is neither interval nor p, and
+    the verdict is TOO_FEW. Raises UserError where the predictions are not of the same.
     """
     if [(row["id"], row["kind"]) for row in one] != [(row["id"], row["kind"]) for row in other]:
         raise UserError(

@@ -10,11 +10,11 @@ Z = 1.959964  # the normal curve's quantile, so that 95 % lie between −Z and Z
 def interval(units: np.ndarray) -> tuple[float, float]:
     """Wilson's score interval (1927, JASA 22: 209-212) of a share; one of 0 of 8, or of 8 of 8, has a width too.
 
-    `units` has a row for each distinct question, (times right, times asked), shape (questions, 2): `bootstrap.by_id`. The
-    share counts a question as often as it stands, but an answer to it that is given again is nothing new. The interval
-    is therefore that of Kish's effective number of questions (1965), (Σ asked)² / Σ asked²: all of them where each
-    stands once, and of 10 that stand twice beside 10 that stand once 18, not 30. This is exact where a question is right
-    each time or wrong each time; where its right answers contradict each other, the interval is wider than it need be.
+    `units` has (times right, times asked) of each distinct question, shape (questions, 2), as `bootstrap.by_id` makes
+    it. The share counts a question as often as it stands, but its second answer tells nothing new. The interval is
+    therefore that of Kish's effective number of questions (1965), (Σ asked)² / Σ asked²: all of them where each stands
+    once, and of 10 that stand twice beside 10 that stand once 18, not 30. This is exact where a question is right each
+    time or wrong each time; where its right answers contradict each other, the interval is wider than it need be.
     """
     right, asked = (float(total) for total in units.sum(0))
     share = right / asked

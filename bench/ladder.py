@@ -114,6 +114,6 @@ def learn(prepared: Path, base: Path, context: int, folder: Path) -> None:
     for split, some in (("train", rows), ("validation", rows[:1])):  # the latter is there, but never looked at
         write_jsonl(folder / f"questions/{split}.jsonl", some)
     places = folder / "questions", base, folder / "tokenized"
-    tokenize.main(context, *places, folder / "tokenize.json")
+    tokenize.main(context, "drop", *places, folder / "tokenize.json")
     settings = resolved(chosen(section("full", max_length=context, **BY_HEART)))
     finetune(settings, [], SEED, Places(folder / "tokenized", base, folder / "run", folder / "learnt"))

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from stages import tokenize
 prepared, base, out, max_length = sys.argv[1:]
-tokenize.main(int(max_length), Path(prepared), Path(base), Path(out), Path(out + ".json"))
+tokenize.main(int(max_length), "drop", Path(prepared), Path(base), Path(out), Path(out + ".json"))
 """
 
 

@@ -128,7 +128,7 @@ def make_tiny(base: Path, tokenized: Path) -> Dataset:
     """The model of conf/model/tiny.yaml, and the default run's dialogues in packed sequences for it."""
     from_scratch(Scratch(**plain("conf/model/tiny.yaml")["scratch"]), paths.PREPARED / "train.jsonl", base, SEED)
     install_template(base, Template(**plain("conf/template/chatml.yaml")))
-    tokenize.main(TINY["max_length"], paths.PREPARED, base, tokenized, tokenized.with_suffix(".json"))
+    tokenize.main(TINY["max_length"], "drop", paths.PREPARED, base, tokenized, tokenized.with_suffix(".json"))
     return load_from_disk(tokenized / "train").with_format("numpy")
 
 

@@ -18,18 +18,12 @@ from stages.lib.data.preparation.card import dataset_card
 from stages.lib.data.preparation.charts import draw_funnel, draw_lengths
 from stages.lib.data.preparation.cleaning import clean_chunk
 from stages.lib.data.preparation.decontaminate import OVERLAP_WORDS
-from stages.lib.data.preparation.intake import (
-    require_different_questions,
-    require_kept_apart,
-    require_readable,
-    told,
-    unread,
-    where,
-)
+from stages.lib.data.preparation.intake import require_usable, told, where
 from stages.lib.data.preparation.ngrams import Hashes, join
 from stages.lib.data.preparation.parallel import CHUNK, in_chunks
 from stages.lib.data.preparation.reading.records import Seen
 from stages.lib.data.preparation.reading.sources import origin_of, read_source
+from stages.lib.data.preparation.repetitions import repetitions
 from stages.lib.data.preparation.selection import overlap, selected
 from stages.lib.data.preparation.statistics import statistics
 from stages.lib.settings.data import Prepare
@@ -41,7 +35,7 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
     sources = cast(list[dict], read_json(raw / "sources.json"))
     seen = {source["name"]: Seen() for source in sources}
     rows, hashes = _cleaned(raw, sources, seen, prepare)
-    notes = _require_usable(sources, rows, seen, prepare)
+    notes = require_usable(sources, rows, seen, prepare)
     steps, splits = selected(rows, hashes, {source["name"]: source["records"] for source in sources}, prepare)
     _refuse_gaps(rows, steps, splits)
     with replacing(prepared) as folder:
@@ -49,7 +43,8 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
             write_jsonl(folder / f"{split}.jsonl", (_published(rows[i], split) for i in kept))
         drops = sorted((i, step, drop) for step, dropped in steps.items() for i, drop in dropped.items())
         write_jsonl(folder / "dropped.jsonl", (_dropped(rows[i], step, drop) for i, step, drop in drops))
-    measured = {"overlap_words": OVERLAP_WORDS, "overlap": overlap(hashes, splits)}
+    measured: dict = {"overlap_words": OVERLAP_WORDS, "overlap": overlap(hashes, splits)}
+    measured["test_questions"] = repetitions([rows[i] for i in splits["medqa_test"]])
     metrics = statistics(rows, sources, seen, steps, splits) | measured
     write_json(metrics_file, metrics)
     write_text(plots / "funnel.svg", draw_funnel(metrics))
@@ -73,23 +68,6 @@ def _cleaned(raw: Path, sources: list[dict], seen: dict[str, Seen], prepare: Pre
         rows += some
         hashes.append(their_hashes)
     return rows, join(hashes)
-
-
-def _require_usable(
-    sources: list[dict], rows: list[dict], seen: dict[str, Seen], prepare: Prepare
-) -> dict[str, list[str]]:
-    """What has to be said of each source; raises UserError where one was not read as it was meant."""
-    by_source: dict[str, list[dict]] = {name: [] for name in seen}
-    for row in rows:
-        by_source[row["source"]].append(row)
-    notes = {}
-    for i, source in enumerate(sources):
-        origin, own = origin_of(source, i), seen[source["name"]]
-        require_readable(origin, by_source[origin.name], own, prepare.malformed)
-        require_different_questions(origin, own)
-        left_out = require_kept_apart(origin, own, prepare.keep_system, prepare.malformed)
-        notes[origin.name] = [line for line in (unread(origin, own), left_out) if line]
-    return notes
 
 
 def _published(row: dict, split: str) -> dict:

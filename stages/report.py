@@ -12,7 +12,7 @@ from stages.lib.evaluation.metrics.comparison import compare, pair
 from stages.lib.reporting.charts import pictures
 from stages.lib.reporting.costs import stage_names
 from stages.lib.reporting.findings import Comparison, find
-from stages.lib.reporting.gates import Gate, judge
+from stages.lib.reporting.gates import PASS, Gate, judge
 from stages.lib.reporting.loss_curve import loss_curve
 from stages.lib.reporting.markdown import results_markdown
 from stages.lib.reporting.model_card import model_card
@@ -47,21 +47,23 @@ class Files(NamedTuple):
 
 
 def main(settings: RunSettings, files: Files) -> None:
-    """Compare the models and judge them, then write it all; raises UserError where a gate fails and they are strict."""
+    """Compare the models and judge them, then write it all; raises UserError where a strict gate does not pass."""
     results = read_results(files.metrics, list(settings.models), settings.export.verified)
     comparisons = compare_models(results.predictions)
     gates = judge(settings.gates, results.scores, comparisons, results.data)
     findings = find(settings, results, comparisons, gates)
     write_json(files.metrics / "comparison.json", comparisons)
-    write_json(files.metrics / "gates.json", {g.gate: {"passes": g.passes, "observed": g.observed} for g in gates})
+    write_json(files.metrics / "gates.json", {g.gate: {"result": g.result, "observed": g.observed} for g in gates})
     write_text(files.results, results_markdown(findings))
     write_text(files.card, model_card(settings, results, findings))
     panels = draw(settings, results, files)
     stages = stage_names(files.pipeline, paths.PARAMS)
     write_text(files.report, page(findings, results, settings.export.types[0], panels, settings.conf_digest, stages))
     announce(gates)
-    if settings.gates.strict and (failed := [gate.gate for gate in gates if not gate.passes]):
-        raise UserError(f"gates failed: {'; '.join(failed)}; see {files.results}, or set evaluate.gates.strict=false")
+    missed = [f"{gate.gate} ({gate.result})" for gate in gates if gate.result != PASS]
+    if settings.gates.strict and missed:
+        told = "; ".join(missed)
+        raise UserError(f"gates not passed: {told}; see {files.results}, or set evaluate.gates.strict=false")
 
 
 def compare_models(predictions: dict[str, list[dict]]) -> dict[str, Comparison]:
@@ -87,7 +89,7 @@ def draw(settings: RunSettings, results: Results, files: Files) -> dict[str, lis
 def announce(gates: list[Gate]) -> None:
     """Log each gate."""
     for gate in gates:
-        logging.info("%s: %s (%s)", "PASS" if gate.passes else "FAIL", gate.gate, gate.observed)
+        logging.info("%s: %s (%s)", gate.result, gate.gate, gate.observed)
 
 
 if __name__ == "__main__":

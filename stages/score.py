@@ -3,10 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from stages.lib.core import paths
 from stages.lib.core.files import read_jsonl, write_json
 from stages.lib.core.stage import run
-from stages.lib.evaluation.metrics import exams, safety, text
+from stages.lib.evaluation.metrics import exams, safety, text, wilson
+from stages.lib.evaluation.metrics.bootstrap import by_id
 from stages.lib.evaluation.metrics.measures import measured
 from stages.lib.evaluation.metrics.perplexity import exp_of_mean
 
@@ -20,6 +23,8 @@ def main(safety_set: Path, metrics: Path, name: str) -> None:
     )
     prompts, rubric = safety.load(safety_set)
     tokens = [row["tokens"] for row in likelihoods]
+    stopped = np.array([[row["stopped"], 1] for row in answers], float)
+    stopped_low, stopped_high = wilson.interval(by_id(stopped, [row["id"] for row in answers]))
     result: dict[str, object] = {"name": name}
     result |= measured(rows)
     result |= {
@@ -30,6 +35,8 @@ def main(safety_set: Path, metrics: Path, name: str) -> None:
         "chrf_signature": text.signature("chrf", answers),
         "answers": len(answers),
         "stopped": sum(row["stopped"] for row in answers) / len(answers),
+        "stopped_low": stopped_low,
+        "stopped_high": stopped_high,
     }
     result |= exams.tables(choices, shuffled)
     result |= {"safety": safety.judge(prompts, [row["answer"] for row in replies], rubric)}

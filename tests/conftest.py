@@ -51,7 +51,7 @@ def tokenized(prepared, base, tmp_path_factory) -> Path:
     from stages import tokenize
 
     folder = tmp_path_factory.mktemp("tokenized") / "tokenized"
-    tokenize.main(512, prepared, base, folder, folder.parent / "tokenize.json")
+    tokenize.main(512, "drop", prepared, base, folder, folder.parent / "tokenize.json")
     return folder
 
 

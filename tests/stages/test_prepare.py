@@ -159,15 +159,28 @@ prepare.main(*pickle.load(open("arguments", "rb")))
         time.sleep(0.2)
 
 
-def test_a_test_set_is_used_whole_or_not_at_all(corpus, tmp_path):
+def test_a_test_set_is_used_whole_or_not_at_all(corpus, tmp_path, caplog):
     talks, train, test = corpus
     with pytest.raises(
         UserError, match=r"medqa_test: 1 of 21 .*whole or not at all: 1 x `answer_idx` is 'E'.*record 21"
     ):
         run_prepare(tmp_path, talks, train, [*test, test[0] | {"answer_idx": "E"}])
     assert not (tmp_path / "prepared").exists()
-    out = run_prepare(tmp_path, talks, train, [*test, test[0]])  # published with a repetition: so it stays
-    assert len(out["medqa_test"]) == 21
+    right = test[1]["answer_idx"]
+    other = next(letter for letter in "ABCD" if letter != right)
+    contradiction = {**test[1], "answer_idx": other, "answer": test[1]["options"][other]}
+    options = {**test[2]["options"], "A": "Nothing", "B": "nothing "}
+    ambiguous = {**test[2], "options": options, "answer_idx": "A", "answer": "Nothing"}
+    out = run_prepare(tmp_path, talks, train, [*test, test[0], contradiction, ambiguous])  # so it was published
+    assert len(out["medqa_test"]) == 23
+    counts = {"distinct": 21, "repeated": 2, "contradictory": 1, "same_option_twice": 1}
+    assert read_json(tmp_path / "data.json")["test_questions"] == counts
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.split("(")[1] for line in warned] == [
+        "medqa_test 1 and 21, medqa_test 2 and 22)", "medqa_test 2 and 22)", "medqa_test 23)",
+    ]  # fmt: skip
+    card = " ".join((tmp_path / "CARD.md").read_text().split())
+    assert "more than once: 2 of 21 distinct ones, 1 of them with different right answers." in card
 
 
 def test_an_unknown_pattern_of_boilerplate_is_refused_before_a_record_is_read(tmp_path):

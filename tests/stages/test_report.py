@@ -147,23 +147,40 @@ def test_a_hub_model_names_its_base_and_data_sets():
 
 
 def test_contamination_lights_up_and_strict_gates_fail_after_all_is_written(tmp_path, caplog):
-    with caplog.at_level(logging.INFO), pytest.raises(UserError, match="gates failed: "):
+    with caplog.at_level(logging.INFO), pytest.raises(UserError, match=r"gates not passed: .*13-gram.*\(FAIL\)"):
         report.main(*made(tmp_path, overlap=3, questions=40, evaluate__gates__strict=True))
     assert "**CONTAMINATED: 3 of 400 MedQA test questions" in (tmp_path / "results.md").read_text()
     assert '<p class="flag bad">CONTAMINATED: 3' in (tmp_path / "report.html").read_text()
     assert "**CONTAMINATED: 3" in (tmp_path / "models/CARD.md").read_text()
     gates = read_json(tmp_path / "metrics/gates.json")
     lines = [record.message for record in caplog.records if re.match("PASS|FAIL", record.message)]
-    assert len(lines) == len(gates) and not all(seen["passes"] for seen in gates.values())
+    assert len(lines) == len(gates) and {seen["result"] for seen in gates.values()} == {"PASS", "FAIL"}
     for (gate, seen), line in zip(gates.items(), lines, strict=True):
-        result = "PASS" if seen["passes"] else "FAIL"
-        assert line.startswith(f"{result}: {gate}")
-        assert f"| {gate} | {result} |" in (tmp_path / "results.md").read_text()
+        assert line.startswith(f"{seen['result']}: {gate}")
+        assert f"| {gate} | {seen['result']} |" in (tmp_path / "results.md").read_text()
 
 
 def test_failing_gates_that_are_not_strict_end_well(tmp_path):
     report.main(*made(tmp_path, overlap=3, questions=40, evaluate__gates__strict=False))
-    assert not all(gate["passes"] for gate in read_json(tmp_path / "metrics/gates.json").values())
+    assert "FAIL" in {gate["result"] for gate in read_json(tmp_path / "metrics/gates.json").values()}
+
+
+def test_a_gate_on_too_few_questions_does_not_pass_anywhere(tmp_path, caplog):
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(UserError, match=r"by full text \(too few to tell\); f16 loses"),
+    ):
+        report.main(*made(tmp_path, questions=8, evaluate__gates__strict=True))
+    gate = "tuned is better than base in MedQA by full text"
+    assert read_json(tmp_path / "metrics/gates.json")[gate]["result"] == "too few to tell"
+    assert f"too few to tell: {gate} (" in caplog.text
+    results, page, card = ((tmp_path / name).read_text() for name in ("results.md", "report.html", "models/CARD.md"))
+    assert (
+        f"| {gate} | too few to tell | " in results and "; distinct questions: 8, at least 30 are needed |" in results
+    )
+    assert f'<span class="chip none">too few to tell</span>{gate}' in page
+    row = "| tuned against base | MedQA by full text | too few to tell |"
+    assert row in results and row in card and "too few dialogues or questions to tell in MedQA" in card
 
 
 def test_every_gguf_is_compared_with_tuned(folder):

@@ -44,6 +44,7 @@ def train_settings(**changes) -> Train:
         "lora": Lora(**adapter),
         "launch": Launch(strategy="single", processes=1, nodes=1, rendezvous="localhost:29400"),
         "max_length": 512,
+        "too_long": "drop",
         "precision": "fp32",
         "attention": "documents",
         "optim": "adamw_torch_fused",

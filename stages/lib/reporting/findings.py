@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from stages.lib.evaluation.metrics.comparison import pair
+from stages.lib.evaluation.metrics.comparison import TOO_FEW, pair
 from stages.lib.evaluation.metrics.measures import MEASURES
 from stages.lib.rendering.prose import listed
 from stages.lib.reporting import published, tables
@@ -80,18 +80,26 @@ def run_lines(settings: RunSettings, results: Results) -> dict[str, str]:
     train, training = settings.train, results.training
     rank = "" if train.method == "full" else f", r={train.lora.r}"
     held = "" if train.quantization == "none" else f" on a base held in {train.quantization}"
-    tokens = results.tokens["train"]
     return {
         "data": settings.data.name,
         "base": f"{settings.model.name} ({settings.model.source()})",
         "template": settings.template,
         "training": f"{train.method}{rank}{held}, {train.num_train_epochs} epoch{'s' * (train.num_train_epochs != 1)}, "
         f"learning rate {train.learning_rate:g}",
-        "trained on": f"{tokens['dialogues']:,} dialogues, {tokens['label_tokens']:,} tokens of answers; "
+        "trained on": f"{trained_on(results.tokens['train'], train.max_length)}; "
         f"{training['steps']:,} steps, validation loss {training['eval_loss']:.3f}",
         "quant types": _quant_types(settings.export),
         "seed": str(settings.seed),
     }
+
+
+def trained_on(counts: dict, max_length: int) -> str:
+    """How many dialogues were trained on, how many of them were cut, how many were left out, as `tokenize` counted."""
+    trained = f"{counts['dialogues'] - counts['too_long']:,} dialogues"
+    longer = {"cut to their first turns": counts["cut"], "left out": counts["too_long"]}
+    if told := [f"{count:,} {what}" for what, count in longer.items() if count]:
+        trained += f" (longer than {max_length:,} tokens: {', '.join(told)})"
+    return f"{trained}, {counts['label_tokens']:,} tokens of answers"
 
 
 def _quant_types(export: Export) -> str:
@@ -102,9 +110,11 @@ def _quant_types(export: Export) -> str:
 def measured_lines(scores: dict[str, dict]) -> dict[str, str]:
     """How much was measured, and the signatures of BLEU and chrF; the same for every model."""
     score = next(iter(scores.values()))
+    repeated = score["distinct_questions"] < score["questions"]
+    distinct = f", {score['distinct_questions']:,} of them distinct" if repeated else ""
     return {
         "measured on": f"{score['dialogues']:,} test dialogues ({score['answer_tokens']:,} tokens of answers), "
-        f"{score['answers']:,} greedy answers, {score['questions']:,} MedQA questions",
+        f"{score['answers']:,} greedy answers, {score['questions']:,} MedQA questions{distinct}",
         "BLEU": f"`{score['bleu_signature']}`",
         "chrF": f"`{score['chrf_signature']}`",
     }
@@ -124,13 +134,16 @@ def contamination_line(data: dict) -> tuple[bool, str]:
 
 def sentence(one: str, other: str, comparison: Comparison) -> str:
     """What the intervals allow to be said of the model `other` against `one`."""
-    labels: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": []}
+    labels: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": [], TOO_FEW: []}
     for key, measure in MEASURES.items():
         if key in comparison:
             labels[comparison[key]["verdict"]].append(measure.label)
-    same = labels.pop("no difference shown")
+    same, untold = labels.pop("no difference shown"), labels.pop(TOO_FEW)
     parts = [f"{verdict} in {listed(some)}" for verdict, some in labels.items() if some]
-    if not parts:
-        return f"Between {one} and {other} no difference is shown in any of {len(same)} measures."
-    rest = f"; no difference is shown in {listed(same)}" if same else ""
-    return f"Against {one}, {other} is {' and '.join(parts)}{rest}."
+    rest = f"; too few dialogues or questions to tell in {listed(untold)}" if untold else ""
+    if parts:
+        rest = (f"; no difference is shown in {listed(same)}" if same else "") + rest
+        return f"Against {one}, {other} is {' and '.join(parts)}{rest}."
+    if same:
+        return f"Between {one} and {other} no difference is shown in any of {len(same)} measures{rest}."
+    return f"Between {one} and {other} too few dialogues and questions were asked to tell a difference."

@@ -3,6 +3,7 @@
 from stages.lib.evaluation.metrics.measures import MEASURES
 
 MISSING = "not measured"
+NONE = "none"  # an interval or p of too few dialogues or questions
 MOST_DECIMALS = 9  # of a difference
 
 
@@ -32,17 +33,19 @@ def interval(measure: str, figures: dict) -> str:
 def difference(measure: str, compared: dict) -> tuple[str, str]:
     """A paired difference and its 95 % interval, signed; of percentages in percentage points.
 
-    With as many decimals as it takes that an interval without 0 does not read as if it held 0.
+    With as many decimals as it takes that an interval without 0 does not read as if it held 0; `none` for the interval
+    where too little was measured for one.
     """
     shown = MEASURES[measure]
     scale = 100 if shown.percent else 1
     middle = scale * compared["difference"]
-    low = scale * compared["low"]
-    high = scale * compared["high"]
     decimals = shown.decimals if shown.percent else max(2, shown.decimals)
+    unit = " pp" if shown.percent else ""
+    if "low" not in compared:
+        return signed(middle, decimals) + unit, NONE
+    low, high = (scale * compared[end] for end in ("low", "high"))
     while low * high > 0 and round(min(abs(low), abs(high)), decimals) == 0 and decimals < MOST_DECIMALS:
         decimals += 1
-    unit = " pp" if shown.percent else ""
     return signed(middle, decimals) + unit, f"{signed(low, decimals)} to {signed(high, decimals)}"
 
 
@@ -52,14 +55,20 @@ def signed(number: float, decimals: int) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
-def p_value(p: float) -> str:
-    """A p-value with three decimals."""
+def p_value(p: float | None) -> str:
+    """A p-value with three decimals; `none` where too little was measured for one."""
+    if p is None:
+        return NONE
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def share(part: float) -> str:
-    """A fraction as a whole percentage."""
-    return f"{part:.0%}"
+def share(key: str, figures: dict) -> str:
+    """A fraction as a whole percentage, with its 95 % interval where it has one, e.g. `97% (84–99)`."""
+    if key not in figures:
+        return MISSING
+    if f"{key}_low" not in figures:
+        return f"{figures[key]:.0%}"
+    return f"{figures[key]:.0%} ({100 * figures[f'{key}_low']:.0f}–{100 * figures[f'{key}_high']:.0f})"
 
 
 def size(count: float) -> str:

@@ -1,5 +1,6 @@
 """The report's words: titles, and how each table is to be read."""
 
+from stages.lib.evaluation.metrics.bootstrap import FEWEST
 from stages.lib.evaluation.metrics.exams import Guessing
 from stages.lib.rendering.prose import listed
 from stages.lib.reporting import published
@@ -19,9 +20,13 @@ TITLES = {
     "claims": "The recipe's claims beside ours",
 }
 NOTES = {
-    "gates": "From `evaluate.gates` in `conf/evaluate`. The report fails where one fails and `strict` is true.",
+    "gates": (
+        f"From `evaluate.gates` in `conf/evaluate`. Too few to tell: of fewer than {FEWEST} dialogues or distinct "
+        "questions. The report fails where a gate does not pass and `strict` is true."
+    ),
     "models": (
-        "In brackets, 95 % intervals by bootstrap; ↑ more is wanted, ↓ less. Perplexity and bits per byte are of "
+        f"In brackets, 95 % intervals: by bootstrap, of at least {FEWEST} dialogues; of the share that ends with EOS, "
+        "Wilson's; ↑ more is wanted, ↓ less. Perplexity and bits per byte are of "
         "the test dialogues' answers, weighted by tokens; bits per byte compares models of different vocabulary. "
         "BLEU-4 (sacreBLEU), ROUGE-L and chrF are of greedy answers to the same dialogues. Intervals of two models "
         "may overlap and their paired difference be shown all the same: read the next table for that."
@@ -30,14 +35,15 @@ NOTES = {
         "Both models answer the same dialogues and questions, so the difference is taken on each of them: its 95 % "
         "interval by paired bootstrap; p by McNemar's test for MedQA, by paired bootstrap for the rest, not "
         "corrected for the number of rows; pp are percentage points. A verdict is given only where the interval "
-        "leaves out 0."
+        f"leaves out 0. Of fewer than {FEWEST} dialogues or distinct questions there is no interval, no p and no "
+        "verdict: too few to tell. A question that stands twice counts as one."
     ),
     "medqa": (
-        "Accuracy. By full text: the option whose whole answer (“B. text”) has the highest log-likelihood. By "
-        "letter: of the letter alone, as "
-        "published figures are measured. As generated: the letter at the start of the greedy answer; unparseable "
-        "ones count as wrong. Guessing gives {guessing}. Calibration error: how far, on average, the probability of "
-        "the chosen letter is from accuracy (ECE, 10 bins)."
+        "Accuracy, in brackets Wilson's 95 % interval, for which a question that stands twice counts as one. By full "
+        "text: the option whose whole answer (“B. text”) has the highest log-likelihood. By letter: of the letter "
+        "alone, as published figures are measured. As generated: the letter at the start of the greedy answer; "
+        "unparseable ones count as wrong. Guessing gives {guessing}. Calibration error: how far, on average, the "
+        "probability of the chosen letter is from accuracy (ECE, 10 bins)."
     ),
     "steps": "The exam's step that a question comes from.",
     "letters": (

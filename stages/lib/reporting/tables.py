@@ -20,7 +20,7 @@ class Table(NamedTuple):
 def models_table(scores: dict[str, dict]) -> Table:
     """What the texts of every model are worth, with 95 % intervals."""
     rows = [
-        (name, *(interval(key, score) for key in TEXT_MEASURES), _part(score, "stopped"))
+        (name, *(interval(key, score) for key in TEXT_MEASURES), share("stopped", score))
         for name, score in scores.items()
     ]
     return Table(("model", *map(heading, TEXT_MEASURES), "ends with EOS"), rows)
@@ -49,7 +49,7 @@ def differences_table(comparisons: dict[str, dict]) -> Table:
             if compared is None:
                 cells = (MISSING,) * 4
             else:
-                cells = (compared["verdict"], *difference(key, compared), p_value(compared["p"]))
+                cells = (compared["verdict"], *difference(key, compared), p_value(compared.get("p")))
             rows.append((pair, measure.label, *cells))
     return Table(("comparison", "measure", "verdict", "difference", "95 % interval", "p"), rows)
 
@@ -82,7 +82,7 @@ def shuffled_table(scores: dict[str, dict]) -> Table:
     rows = []
     for name, score in scores.items():
         found = score.get("shuffled", {"repeats": 0})
-        cells = (value("accuracy", found), value("letter_accuracy", found), _part(found, "same_choice"))
+        cells = (value("accuracy", found), value("letter_accuracy", found), share("same_choice", found))
         rows.append((name, str(found["repeats"]), *cells))
     ways = (f"{WAYS[way].label} ↑" for way in ("full_text", "letter"))
     return Table(("model", "orders", *ways, "same option chosen as in the given order ↑"), rows)
@@ -127,8 +127,7 @@ def verification_table(verifications: dict[str, dict]) -> Table:
 
 def gates_table(gates: list[Gate]) -> Table:
     """Each gate, its verdict and what was observed."""
-    rows = [(gate.gate, "PASS" if gate.passes else "FAIL", gate.observed) for gate in gates]
-    return Table(("gate", "result", "observed"), rows)
+    return Table(("gate", "result", "observed"), gates)
 
 
 def _fallbacks(by_type: dict[str, list[str]]) -> str:
@@ -138,10 +137,6 @@ def _fallbacks(by_type: dict[str, list[str]]) -> str:
 
 def _kinds(names: list[str]) -> str:
     return ", ".join(sorted({re.sub(r"blk\.\d+\.|\.weight", "", name) for name in names}))
-
-
-def _part(figures: dict, key: str) -> str:
-    return share(figures[key]) if key in figures else MISSING
 
 
 def _counted(score: dict, category: str, finding: str) -> str:

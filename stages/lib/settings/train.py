@@ -55,6 +55,7 @@ class Train:
     lora: Lora
     launch: Launch
     max_length: int
+    too_long: str
     precision: str
     attention: str
     optim: str
@@ -79,6 +80,7 @@ class Train:
     def __post_init__(self) -> None:
         one_of("train.method", self.method, ("lora", "dora", "rslora", "full"))
         one_of("train.quantization", self.quantization, ("none", "8bit", "4bit"))
+        one_of("train.too_long", self.too_long, ("drop", "cut"))
         one_of("train.precision", self.precision, ("auto", "bf16", "fp32"))
         one_of("train.attention", self.attention, ("auto", "documents", "flash_attention_2"))
         one_of("train.optim", self.optim, ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"))

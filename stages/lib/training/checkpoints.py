@@ -31,13 +31,14 @@ def key_of(train: Train, seed: int, inputs: list[Path]) -> str:
     """A name for everything that decides the weights of a training, so that nothing ever resumes on something else.
 
     In it are: the values of the `train` section as the machine has decided them (`hardware.resolved`), but for those
-    that say when a run is warned of or stopped, and where its processes meet; the seed; name and bytes of every file in
-    the `inputs` (data/tokenized and models/base, which names the tokens whose rows are trained); and the bytes of the
-    code that makes weights of them, CODE. Nothing else is: no other value of params.yaml, and none of the code that
-    only looks on, says, draws, starts or refuses.
+    that say when a run is warned of or stopped, where its processes meet, and what becomes of dialogues that are too
+    long; the seed; name and bytes of every file in the `inputs` (data/tokenized and models/base, which names the tokens
+    whose rows are trained); and the bytes of the code that makes weights of them, CODE. Nothing else is: no other value
+    of params.yaml, and none of the code that only looks on, says, draws, starts or refuses.
     """
     settings = asdict(train)
     del settings["spike_factor"], settings["divergence_factor"], settings["launch"]["rendezvous"]
+    del settings["too_long"]  # tokenize has acted on it: the result is among the inputs
     digest = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode())
     for root in inputs:
         for path in sorted(p for p in root.rglob("*") if p.is_file()):

@@ -14,11 +14,11 @@ from stages.lib.core.errors import UserError
 from stages.lib.data.medqa import LETTERS, OPTION_LETTERS, question_prompt
 from stages.lib.evaluation.engines.batches import batches
 from stages.lib.evaluation.engines.text import Text
-from stages.lib.evaluation.metrics import bootstrap, exams
-from stages.lib.evaluation.metrics.comparison import compare
+from stages.lib.evaluation.metrics import bootstrap, exams, wilson
+from stages.lib.evaluation.metrics.comparison import TOO_FEW, compare
 from stages.lib.evaluation.metrics.measures import MEASURES, measured
 from stages.lib.evaluation.predict.exams import choice, shuffle_options
-from stages.lib.reporting.gates import judge
+from stages.lib.reporting.gates import FAIL, PASS, judge
 from stages.lib.settings.gates import Gates
 from support.sample import conversations
 
@@ -115,29 +115,76 @@ def test_better_is_said_only_where_the_interval_leaves_out_zero():
         compare(worse, better[1:])
 
 
+@pytest.mark.parametrize(
+    ("units", "low", "high"),
+    [
+        ([[0, 1]] * 8, 0, 3.8415 / 11.8415),  # z² / (n + z²)
+        ([[1, 1]] * 8, 8 / 11.8415, 1),
+        ([[1, 1]] * 13 + [[0, 1]] * 22, 0.2317, 0.5366),
+        ([[0, 2]] * 4, 0, 3.8415 / 7.8415),  # four questions, each twice
+        ([[0, 2]] * 10 + [[0, 1]] * 10, 0, 3.8415 / 21.8415),  # 30² / (10 · 4 + 10) = 18
+    ],
+)
+def test_a_share_has_wilsons_interval_of_its_distinct_questions(units, low, high):
+    assert wilson.interval(np.array(units, float)) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_what_stands_twice_narrows_no_interval():
+    worse, better = predictions(better=0.5), predictions(better=1.0, right=0.6)
+    assert measured(worse + worse) == measured(worse)
+    assert compare(worse + worse, better + better) == compare(worse, better)
+
+
+def first(count: int, rows: list[dict]) -> list[dict]:
+    """So many rows of each kind."""
+    return [
+        row for kind in ("likelihood", "dialogue", "medqa") for row in [r for r in rows if r["kind"] == kind][:count]
+    ]
+
+
+def test_too_few_dialogues_and_questions_tell_nothing():
+    worse, better = predictions(), predictions(better=1.0, right=1.0)
+    for count, few in ((1, True), (29, True), (30, False)):
+        one, other = first(count, worse), first(count, better)
+        for found in (compare(one, other), compare(one + one, other + other)):
+            assert {seen["verdict"] == TOO_FEW for seen in found.values()} == {few}
+            assert {"low" in seen or "p" in seen for seen in found.values()} == {not few}
+            assert {seen["units"] for seen in found.values()} == {count}
+        figures = measured(one)
+        assert ("perplexity_low" in figures) == ("bleu_high" in figures) == (not few)
+        assert figures["accuracy_low"] < 0.9 and figures["accuracy_high"] == pytest.approx(1)
+
+
 def test_gates_pass_and_fail_for_what_they_name():
     settings = Gates(strict=False, better=["perplexity"], quantized_points=2, quantized_perplexity=0.03, stopped=1.0)
-    good = {"accuracy": 0.60, "perplexity": 3.0, "stopped": 1.0}
+    good = {"accuracy": 0.60, "perplexity": 3.0, "stopped": 1.0, "stopped_high": 1.0, "answers": 30}
     evaluations = {"base": good | {"stopped": 0.1}, "adapter": good, "tuned": good, "q4_K_M": good}
-    seen = {"difference": -1.0, "low": -2.0, "high": -0.5, "verdict": "better"}
-    told = {"tuned against base": {"perplexity": seen}}
+    seen = {"difference": -1.0, "low": -2.0, "high": -0.5, "verdict": "better", "units": 30}
+    told = {"tuned against base": {"perplexity": seen}, "q4_K_M against tuned": {"perplexity": seen, "accuracy": seen}}
     none = {"test": 0, "medqa_test": 0}
 
-    def failed(evaluations=evaluations, told=told, overlap=none):
+    def failed(evaluations=evaluations, told=told, overlap=none, result=FAIL):
         gates = judge(settings, evaluations, told, {"overlap": overlap, "overlap_words": 13})
-        return [gate.gate for gate in gates if not gate.passes]
+        assert {gate.result for gate in gates} <= {PASS, result}
+        return [gate.gate for gate in gates if gate.result == result]
 
     assert not failed()
     assert failed(evaluations | {"q4_K_M": good | {"accuracy": 0.58}}) == []
     for change, words in (
         ({"accuracy": 0.579}, "2 points"),
         ({"perplexity": 3.1}, "3% above"),
-        ({"stopped": 0.9}, "end"),
+        ({"stopped": 0.9, "stopped_high": 0.97}, "end"),
+        ({"stopped": 0.9, "stopped_high": 0.97, "answers": 10}, "end"),  # one that does not end is enough
     ):
         (gate,) = failed(evaluations | {"q4_K_M": good | change})
         assert words in gate and "q4_K_M" in gate
-    assert failed(told={"tuned against base": {"perplexity": seen | {"verdict": "no difference shown"}}})
+    assert failed(told=told | {"tuned against base": {"perplexity": seen | {"verdict": "no difference shown"}}})
     assert "13-gram" in failed(overlap={"test": 0, "medqa_test": 1})[0]
+    few = {"difference": -1.0, "verdict": TOO_FEW, "units": 1}
+    (gate,) = failed(told=told | {"tuned against base": {"perplexity": few}}, result=TOO_FEW)
+    assert gate == "tuned is better than base in perplexity"
+    assert len(failed(told=told | {"q4_K_M against tuned": {"perplexity": few, "accuracy": few}}, result=TOO_FEW)) == 2
+    assert len(failed(evaluations | {"q4_K_M": good | {"answers": 29}}, result=TOO_FEW)) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import matplotlib.pyplot as plt
 import pytest
 
 from stages.lib.core.files import read_json, read_yaml
+from stages.lib.evaluation.metrics.comparison import TOO_FEW
 from stages.lib.evaluation.metrics.exams import Guessing
-from stages.lib.evaluation.metrics.measures import MEASURES
+from stages.lib.evaluation.metrics.measures import EXAM_MEASURES, MEASURES
 from stages.lib.reporting import charts, formatting, tables
 from stages.lib.reporting.costs import stage_names
-from stages.lib.reporting.findings import Findings, base_line, find, sentence
-from stages.lib.reporting.gates import Gate
+from stages.lib.reporting.findings import Findings, base_line, find, measured_lines, sentence, trained_on
+from stages.lib.reporting.gates import PASS, Gate
 from stages.lib.reporting.markdown import results_markdown, table_lines
 from stages.lib.reporting.published import NOT_HERE
 from stages.lib.reporting.results import Results
@@ -24,11 +25,14 @@ FOUR = Guessing(0.25, {"step1": 0.25, "step2&3": 0.25})
 
 
 def comparison(**verdicts: str) -> dict[str, dict]:
-    """A comparison whose measures show no difference but for those named."""
+    """A comparison whose measures show no difference but for those named; of too few there is the difference alone."""
     ends = {"better": (0.02, 0.04), "worse": (-0.04, -0.02), "no difference shown": (-0.01, 0.02)}
     found = {}
     for name, measure in MEASURES.items():
         verdict = verdicts.get(name, "no difference shown")
+        if verdict == TOO_FEW:
+            found[name] = {"difference": 0.125, "verdict": verdict}
+            continue
         low, high = ends[verdict] if measure.more_is_better else sorted(-end for end in ends[verdict])
         found[name] = {"difference": (low + high) / 2, "low": low, "high": high, "p": 0.01, "verdict": verdict}
     return found
@@ -54,7 +58,7 @@ def said(comparisons: dict | None = None, overlap: int = 0, **changes) -> Findin
     )
     pairs = ("tuned against base", *(f"{name} against tuned" for name in chosen.export.verified))
     comparisons = {pair: comparison() for pair in pairs} | (comparisons or {})
-    gates = [Gate("a gate", True, "observed")]
+    gates = [Gate("a gate", PASS, "observed")]
     return find(chosen, results, comparisons, gates)
 
 
@@ -67,6 +71,17 @@ def test_a_sentence_claims_what_the_verdicts_say():
     assert sentence("tuned", "q8_0", comparison()) == (
         "Between tuned and q8_0 no difference is shown in any of 8 measures."
     )
+    few = dict.fromkeys(EXAM_MEASURES, TOO_FEW)
+    untold = "; too few dialogues or questions to tell in MedQA by full text, MedQA by letter and MedQA as generated."
+    assert sentence("tuned", "q8_0", comparison(**few)) == (
+        f"Between tuned and q8_0 no difference is shown in any of 5 measures{untold}"
+    )
+    assert sentence("base", "tuned", comparison(**few, chrf="worse")).endswith(f"BLEU-4 and ROUGE-L{untold}")
+    assert sentence("base", "tuned", comparison(**dict.fromkeys(MEASURES, TOO_FEW))) == (
+        "Between base and tuned too few dialogues and questions were asked to tell a difference."
+    )
+    rows = tables.differences_table({"tuned against base": comparison(**few)}).rows
+    assert rows[5] == ("tuned against base", "MedQA by full text", TOO_FEW, "+12.5 pp", "none", "none")
 
 
 def test_better_is_said_only_where_the_interval_leaves_out_zero():
@@ -133,6 +148,20 @@ def test_pictures_have_a_line_where_guessing_gets(chances, steps):
     assert lines(charts.intervals, measure="accuracy", chance=0.27) == pytest.approx([27])
     assert lines(charts.intervals, measure="bleu", chance=0.27) == []
     plt.close("all")
+
+
+def test_only_what_was_trained_on_is_counted_as_such():
+    counts = {"dialogues": 1217, "too_long": 127, "cut": 0, "label_tokens": 5000}
+    left_out = "1,090 dialogues (longer than 256 tokens: 127 left out), 5,000 tokens of answers"
+    assert trained_on(counts, 256) == left_out
+    assert trained_on(counts | {"cut": 3}, 256) == left_out.replace(": ", ": 3 cut to their first turns, ")
+    assert trained_on(counts | {"too_long": 0}, 256) == "1,217 dialogues, 5,000 tokens of answers"
+
+
+def test_questions_that_stand_twice_are_said_to():
+    assert measured_lines({"tuned": measured("tuned")})["measured on"].endswith(" 40 MedQA questions")
+    twice = measured("tuned") | {"distinct_questions": 30}
+    assert measured_lines({"tuned": twice})["measured on"].endswith(" 40 MedQA questions, 30 of them distinct")
 
 
 def test_contamination_lights_up():

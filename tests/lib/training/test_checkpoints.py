@@ -87,7 +87,7 @@ def test_whatever_decides_the_weights_is_in_the_key(key, tmp_path):
 
 def test_nothing_else_is_in_the_key(key, tmp_path):
     before = key()
-    assert key(train_settings(spike_factor=9.0, divergence_factor=99.0)) == before
+    assert key(train_settings(spike_factor=9.0, divergence_factor=99.0, too_long="cut")) == before
     assert key(train_settings(launch=Launch("single", 1, 1, "elsewhere:1"))) == before
     for path in [path for path in (tmp_path / "lib").rglob("*") if path.is_file()]:
         if path.relative_to(tmp_path / "lib").as_posix() not in checkpoints.CODE:

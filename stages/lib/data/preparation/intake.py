@@ -4,13 +4,32 @@ from collections import Counter
 
 from stages.lib.core.errors import UserError
 from stages.lib.data.preparation.reading.records import Origin, Seen
+from stages.lib.data.preparation.reading.sources import origin_of
+from stages.lib.settings.data import Prepare
 
 SHOWN = 3  # reasons of refused rows
 SAME = 0.5  # share of a source's distinct records that may ask one and the same
 FEW = 10  # distinct records below which nothing is said about that
 
 
-def require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float) -> None:
+def require_usable(
+    sources: list[dict], rows: list[dict], seen: dict[str, Seen], prepare: Prepare
+) -> dict[str, list[str]]:
+    """What has to be said of each source; raises UserError where one was not read as it was meant."""
+    by_source: dict[str, list[dict]] = {name: [] for name in seen}
+    for row in rows:
+        by_source[row["source"]].append(row)
+    notes = {}
+    for i, source in enumerate(sources):
+        origin, own = origin_of(source, i), seen[source["name"]]
+        _require_readable(origin, by_source[origin.name], own, prepare.malformed)
+        _require_different_questions(origin, own)
+        left_out = _require_kept_apart(origin, own, prepare.keep_system, prepare.malformed)
+        notes[origin.name] = [line for line in (unread(origin, own), left_out) if line]
+    return notes
+
+
+def _require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float) -> None:
     """Raise UserError where a source has no records, or more than `most`, a share, of its rows are malformed.
 
     `rows` are those of `cleaning.clean`. No test question may be malformed; a column of texts must hold some.
@@ -35,7 +54,7 @@ def require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float) 
         )
 
 
-def require_different_questions(origin: Origin, seen: Seen) -> None:
+def _require_different_questions(origin: Origin, seen: Seen) -> None:
     """Raise UserError where most records of a source ask the same, as when the question is in an unread column."""
     asked = Counter(question for question, _, _ in seen.said)
     if len(seen.said) < FEW:
@@ -48,7 +67,7 @@ def require_different_questions(origin: Origin, seen: Seen) -> None:
         )
 
 
-def require_kept_apart(origin: Origin, seen: Seen, keep_system: bool, most: float) -> str:
+def _require_kept_apart(origin: Origin, seen: Seen, keep_system: bool, most: float) -> str:
     """How many system messages, and instructions beside an input, are left out, in a sentence; "" where none is.
 
     Raises UserError where more than `most`, a share, of the records ask the same as another one that only such a

@@ -2,7 +2,9 @@
 
 from stages.lib.core.errors import UserError
 from stages.lib.evaluation.metrics import bootstrap
-from stages.lib.evaluation.metrics.measures import MEASURES
+from stages.lib.evaluation.metrics.measures import MEASURES, of_kind
+
+TOO_FEW = "too few to tell"  # units: fewer than bootstrap.FEWEST
 
 
 def pair(one: str, other: str) -> str:
@@ -13,9 +15,10 @@ def pair(one: str, other: str) -> str:
 def compare(one: list[dict], other: list[dict]) -> dict[str, dict]:
     """Of each measure the `difference` (other less one), its 95 % interval `low` to `high`, `p`, and a `verdict`.
 
-    Both are the predictions of the same dialogues and questions. The verdict on the other is "better" or "worse" where
-    the interval leaves 0 out, else "no difference shown". p: McNemar's exact test for MedQA, paired bootstrap for the
-    rest. Raises UserError where the predictions are not of the same.
+    Both are the predictions of the same dialogues and questions; `units` counts the distinct ones. The verdict on the
+    other is "better" or "worse" where the interval leaves 0 out, else "no difference shown". p: McNemar's exact test
+    for MedQA, paired bootstrap for the rest. Of fewer than bootstrap.FEWEST units there is neither interval nor p, and
+    the verdict is TOO_FEW. Raises UserError where the predictions are not of the same.
     """
     if [(row["id"], row["kind"]) for row in one] != [(row["id"], row["kind"]) for row in other]:
         raise UserError(
@@ -23,15 +26,17 @@ def compare(one: list[dict], other: list[dict]) -> dict[str, dict]:
         )
     compared = {}
     for name, measure in MEASURES.items():
-        first, second = (measure.units([r for r in rows if r["kind"] == measure.kind]) for rows in (one, other))
-        seen = bootstrap.paired(first, second, measure.value)
-        if measure.kind == "medqa":
+        first, second = (of_kind(measure, rows) for rows in (one, other))
+        seen: dict = {"units": len(first)} | bootstrap.paired(first, second, measure.value)
+        if measure.kind == "medqa" and "p" in seen:
             seen["p"] = bootstrap.mcnemar(first[:, 0], second[:, 0])
-        compared[name] = seen | {"verdict": _verdict(seen["low"], seen["high"], measure.more_is_better)}
+        compared[name] = seen | {"verdict": _verdict(seen, measure.more_is_better)}
     return compared
 
 
-def _verdict(low: float, high: float, more_is_better: bool) -> str:
-    if low <= 0 <= high:
+def _verdict(seen: dict, more_is_better: bool) -> str:
+    if "low" not in seen:
+        return TOO_FEW
+    if seen["low"] <= 0 <= seen["high"]:
         return "no difference shown"
-    return "better" if (low > 0) == more_is_better else "worse"
+    return "better" if (seen["low"] > 0) == more_is_better else "worse"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.data.medqa import OPTION_LETTERS
-from stages.lib.evaluation.metrics import bootstrap
+from stages.lib.evaluation.metrics import bootstrap, wilson
 
 
 class Guessing(NamedTuple):
@@ -74,6 +74,7 @@ def tables(rows: list[dict], shuffled_rows: list[dict]) -> dict:
     counted = {way: Counter(choice(row, way) for row in rows) for way in WAYS}
     return {
         "questions": len(rows),
+        "distinct_questions": len({row["id"] for row in rows}),
         "unparseable": counted["generated"][""],
         "by_step": {step: _of_step([row for row in rows if row["step"] == step]) for step in steps},
         "calibration_error": off / len(rows),
@@ -117,7 +118,7 @@ def _of_step(rows: list[dict]) -> dict:
     figures: dict[str, float] = {"questions": len(rows)}
     for way, (measure, _) in WAYS.items():
         units = correct(rows, way)
-        low, high = bootstrap.interval(units, bootstrap.ratio)
+        low, high = wilson.interval(bootstrap.by_id(units, [row["id"] for row in rows]))
         figures |= {measure: float(units[:, 0].mean()), f"{measure}_low": low, f"{measure}_high": high}
     return figures
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.lib.evaluation.metrics import bootstrap, text
+from stages.lib.evaluation.metrics import bootstrap, text, wilson
 from stages.lib.evaluation.metrics.exams import WAYS, correct
 
 
@@ -64,11 +64,21 @@ EXAM_MEASURES = tuple(name for name, measure in MEASURES.items() if measure.kind
 
 
 def measured(predictions: list[dict]) -> dict[str, float]:
-    """Each measure of one model's predictions, with `…_low` and `…_high`."""
+    """Each measure of one model's predictions, with `…_low` and `…_high` where an interval can be given.
+
+    Shares of questions have Wilson's interval, of however many; the others one by bootstrap.
+    """
     figures: dict[str, float] = {}
     for name, measure in MEASURES.items():
-        units = measure.units([row for row in predictions if row["kind"] == measure.kind])
-        low, high = bootstrap.interval(units, measure.value)
+        units = of_kind(measure, predictions)
+        ends = wilson.interval(units) if measure.kind == "medqa" else bootstrap.interval(units, measure.value)
         figures[name] = float(measure.value(units.sum(0, keepdims=True))[0])
-        figures |= {f"{name}_low": low, f"{name}_high": high}
+        if ends:
+            figures |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
     return figures
+
+
+def of_kind(measure: Measure, predictions: list[dict]) -> np.ndarray:
+    """The terms of a measure's sums for each distinct dialogue or question, in the predictions' order."""
+    rows = [row for row in predictions if row["kind"] == measure.kind]
+    return bootstrap.by_id(measure.units(rows), [row["id"] for row in rows])

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from stages.lib.data.preparation.reading.options import LETTERS, Options
+from stages.lib.data.medqa import OPTION_LETTERS
+from stages.lib.data.preparation.reading.options import Options
 from stages.lib.data.preparation.reading.records import SHOWN, Seen
 
 LETTER = re.compile(r"\(?([A-Ea-e])[).:]{0,2}")
@@ -96,5 +97,5 @@ def _right_or_none(options: Options, answers: dict[str, Reading], first: int) ->
 def _letters(reading: Reading, options: Options, first: int | None) -> set[str]:
     letters = set(reading.letters)
     if reading.number is not None and first is not None and 0 <= reading.number - first < len(options.texts):
-        letters.add(LETTERS[reading.number - first])
+        letters.add(OPTION_LETTERS[reading.number - first])
     return letters

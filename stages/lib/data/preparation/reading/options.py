@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 
+from stages.lib.data.medqa import OPTION_LETTERS
 from stages.lib.data.preparation.reading.columns import LETTERED_OPTION, NUMBERED_OPTION, is_missing, plain
 from stages.lib.data.preparation.reading.records import SHOWN, Seen
 
-LETTERS = "ABCDE"
 NAMES = (("key", "value"), ("label", "text"), ("key", "text"), ("label", "value"))  # of an option's name and text
 YES_NO_MAYBE = {"A": "yes", "B": "no", "C": "maybe"}  # PubMedQA's, in its own order
 
@@ -46,11 +46,13 @@ def read_options(options: object, name: str, seen: Seen) -> Options:
     order = sorted((given, key) for given, key in zip(names, named, strict=True) if not is_missing(named[key]))
     given = "".join(short for short, _ in order)
     first = int(given[0]) if given.isdecimal() else None
-    expected = LETTERS[: len(order)] if first is None else "".join(str(first + i) for i in range(len(order)))
-    if not 2 <= len(order) <= len(LETTERS) or given != expected or first not in (None, 0, 1):
+    numbers = OPTION_LETTERS[: len(order)] if first is None else [str(first + i) for i in range(len(order))]
+    if not 2 <= len(order) <= len(OPTION_LETTERS) or given != "".join(numbers) or first not in (None, 0, 1):
         got = SHOWN.repr([short for short, _ in order])
         raise ValueError(f"`{name}` are {got}, expected two to five of A, B, C, D and E, without a gap")
-    texts = {letter: seen.text({name: named[key]}, name) for letter, (_, key) in zip(LETTERS, order, strict=False)}
+    texts = {
+        letter: seen.text({name: named[key]}, name) for letter, (_, key) in zip(OPTION_LETTERS, order, strict=False)
+    }
     if not all(text and text.strip() for text in texts.values()):
         raise ValueError(f"an option of `{name}` is empty, expected text in every one")
     return Options({letter: str(text) for letter, text in texts.items()}, first)
@@ -60,7 +62,9 @@ def without_last_wrong(options: dict[str, str], right: str, most: int) -> tuple[
     """At most so many options and the right one's letter; the last wrong ones go, the order stays."""
     wrong = [letter for letter in options if letter != right]
     kept = [letter for letter in options if letter == right or letter in wrong[: most - 1]]
-    return {new: options[old] for new, old in zip(LETTERS, kept, strict=False)}, LETTERS[kept.index(right)]
+    return {new: options[old] for new, old in zip(OPTION_LETTERS, kept, strict=False)}, OPTION_LETTERS[
+        kept.index(right)
+    ]
 
 
 def _by_name(options: object, name: str, seen: Seen) -> dict[str, object]:
@@ -78,9 +82,9 @@ def _by_name(options: object, name: str, seen: Seen) -> dict[str, object]:
             return _paired([option[key] for option in options], [option.get(text) for option in options], name)
     while options and is_missing(options[-1]):
         options = options[:-1]
-    if len(options) > len(LETTERS):
+    if len(options) > len(OPTION_LETTERS):
         raise ValueError(f"`{name}` are {len(options)}, expected two to five")
-    return dict(zip(LETTERS, options, strict=False))
+    return dict(zip(OPTION_LETTERS, options, strict=False))
 
 
 def _paired(names: list, texts: list, name: str) -> dict[str, object]:

@@ -199,10 +199,10 @@ def test_an_empty_split_is_refused(corpus, tmp_path):
 
 def test_a_source_that_cannot_be_read_is_refused(corpus, tmp_path):
     talks, train, test = corpus
-    renamed = [{"input": row["input"], "reply": row["output"]} for row in talks[:11]]
+    renamed = [{"input": row["input"], "advice": row["output"]} for row in talks[:11]]
     message = (
         r"chatdoctor: 11 of 200 .* data.prepare.malformed=0.05 may be: 11 x `output` is missing.*record 1\); "
-        r"not read: `source`, `reply`; -S '\+data.sources.0.columns=\{FIELD: COLUMN\}' reads one"
+        r"not read: `source`, `advice`; -S '\+data.sources.0.columns=\{FIELD: COLUMN\}' reads one"
     )
     with pytest.raises(UserError, match=message):
         run_prepare(tmp_path, [*renamed, *talks[11:]], train, test)

@@ -62,8 +62,8 @@ def selected(
 def overlap(hashes: Hashes, splits: dict[str, list[int]]) -> dict[str, int]:
     """How many records of each test set share an n-gram of OVERLAP_WORDS with a train or validation text."""
     grams = ngrams(hashes, OVERLAP_WORDS)
-    overlapping = set(contaminated(grams, select(grams, splits["train"] + splits["validation"])))
-    return {name: len(overlapping.intersection(splits[name])) for name in ("test", "medqa_test")}
+    learnt = select(grams, splits["train"] + splits["validation"])
+    return {name: len(contaminated(select(grams, splits[name]), learnt)) for name in ("test", "medqa_test")}
 
 
 def drop_exact(rows: list[dict], alive: list[int]) -> dict[int, dict]:

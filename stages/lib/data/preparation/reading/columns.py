@@ -44,6 +44,7 @@ class Layout(NamedTuple):
     unread: tuple[str, ...]  # keys that hold something and that no field is read from
 
 
+@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A column's name in small letters with `_` between its words, so that "Correct Option" is "correct_option"."""
     return re.sub(r"[\s_-]+", "_", name.strip()).casefold()

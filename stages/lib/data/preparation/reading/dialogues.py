@@ -1,6 +1,7 @@
 """Dialogues in the shapes that people have them."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from stages.lib.data.preparation.reading.chats import read_chat, require_turns
@@ -9,7 +10,7 @@ from stages.lib.data.preparation.reading.defects import Defect, readable
 from stages.lib.data.preparation.reading.records import SHOWN, Dialogue, Malformed, Origin, Place, Seen
 
 # Columns that change what is said or trained, in ways that are not read here.
-REFUSED = (
+REFUSED = {
     "train",
     "trainable",
     "mask",
@@ -21,7 +22,7 @@ REFUSED = (
     "images",
     "audio",
     "video",
-)
+}
 Numbered = Iterator[tuple[Place, dict | Defect]]
 
 
@@ -35,26 +36,35 @@ def read_dialogues(rows: Numbered, origin: Origin, seen: Seen) -> Iterator[Dialo
     for place, row in rows:
         try:
             found = layout(*filled(readable(row)), DIALOGUE, mapped)
-            if refused := [key for key in found.unread if plain(key) in REFUSED]:
-                raise ValueError(f"the row has `{refused[0]}`, which is not read; take that column out, or the row")
-            if holds_options(found.unread):
-                raise ValueError("the row is an exam question with options, expected a dialogue")
+            _require_no_other(found.unread)
             messages, shape = _conversation(readable(row), found, seen)
         except ValueError as error:
             yield Malformed(place, str(error), SHOWN.repr(row))
             continue
         seen.shapes[shape] += 1
-        texts = {role: "\n".join(m["content"] for m in messages if m["role"] == role) for role in ("user", "system")}
-        seen.add(place.row, texts["user"], texts["system"], messages[-1]["content"])
+        system = messages[0]["content"] if messages[0]["role"] == "system" else ""
+        asked = messages[-2]["content"] if len(messages) < 4 else "\n".join(m["content"] for m in messages[:-1])
+        seen.add(place.row, asked, system, messages[-1]["content"])
         yield Dialogue(place, messages)
+
+
+@lru_cache(maxsize=4096)
+def _require_no_other(unread: tuple[str, ...]) -> None:
+    """Raise ValueError where a row has columns that no dialogue may be trained without."""
+    if refused := [key for key in unread if plain(key) in REFUSED]:
+        raise ValueError(f"the row has `{refused[0]}`, which is not read; take that column out, or the row")
+    if holds_options(unread):
+        raise ValueError("the row is an exam question with options, expected a dialogue")
 
 
 def _conversation(row: dict, found: Layout, seen: Seen) -> tuple[list[dict], str]:
     """The messages of a row, and what its shape is called; raises ValueError with what is wrong."""
     of = found.of
     in_lists = isinstance(row.get(of.get("input", "")), list)  # a prompt and its completion
-    used = {"messages", "system"} if "messages" in of else {"input", "output", "system"} if in_lists else set(of)
-    seen.unread.update([*found.unread, *(key for field, key in of.items() if field not in used)])
+    seen.unread.update(found.unread)
+    if "messages" in of or in_lists:
+        used = ("messages", "system") if "messages" in of else ("input", "output", "system")
+        seen.unread.update(key for field, key in of.items() if field not in used)
     if "messages" in of:
         name = of["messages"]
         listed = unpacked(row[name])
@@ -64,14 +74,15 @@ def _conversation(row: dict, found: Layout, seen: Seen) -> tuple[list[dict], str
         spoken = read_chat(row[name], name, seen) + read_chat(row.get(answer), answer, seen)
         shape = f"{name} and {answer}, lists of messages"
     else:
-        name = "history"
+        name = of.get("history", "")
         spoken, shape = _columns(row, of, seen)
     if "system" in of and (told := seen.text(row, of["system"])) and told.strip():
         if spoken[:1] and spoken[0]["role"] == "system":
             told = f"{told}\n\n{spoken.pop(0)['content']}"
         spoken = [{"role": "system", "content": told}, *spoken]
         shape += f", with {of['system']}"
-    require_turns(spoken, name)
+    if name:
+        require_turns(spoken, name)
     return spoken, shape
 
 
@@ -87,11 +98,10 @@ def _columns(row: dict, of: dict[str, str], seen: Seen) -> tuple[list[dict], str
     asked, system = (given, instruction) if given and given.strip() else (instruction or given or "", "")
     if "context" in of and (context := seen.text(row, of["context"])) and context.strip():
         asked = f"{asked}\n\n{context}"
-    first = [{"role": "system", "content": system}] if system and system.strip() else []
-    before = _history(unpacked(row[of["history"]]), of["history"], seen) if "history" in of else []
     last = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-    beside = "".join(f", with {of[field]}" for field in ("history", "context") if field in of)
-    return [*first, *before, *last], _columns_shape(of) + beside
+    before = _history(unpacked(row[of["history"]]), of["history"], seen) if "history" in of else []
+    first = [{"role": "system", "content": system}] if system and system.strip() else []
+    return [*first, *before, *last], _columns_shape(tuple(of.items()))
 
 
 def _history(turns: object, name: str, seen: Seen) -> list[dict]:
@@ -110,6 +120,9 @@ def _chat_shape(messages: Any, name: str) -> str:
     return "ShareGPT" if messages and "from" in messages[0] else name
 
 
-def _columns_shape(of: dict[str, str]) -> str:
-    names = [of[field] for field in ("instruction", "input", "output") if field in of]
-    return "Alpaca" if set(map(plain, names)) <= {"instruction", "input", "output"} else " / ".join(names)
+@lru_cache(maxsize=4096)
+def _columns_shape(of: tuple[tuple[str, str], ...]) -> str:
+    """What a row of these fields and columns is called."""
+    names = [key for field, key in of if field in ("instruction", "input", "output")]
+    shape = "Alpaca" if set(map(plain, names)) <= {"instruction", "input", "output"} else " / ".join(names)
+    return shape + "".join(f", with {key}" for field, key in of if field in ("history", "context"))

@@ -3,6 +3,7 @@
 import reprlib
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 LONGEST = 200_000  # characters of a text
 SHOWN = reprlib.Repr()  # of a malformed row: so many characters of each text, so many keys
@@ -10,8 +11,7 @@ SHOWN.maxstring = SHOWN.maxother = 300
 SHOWN.maxdict = 12
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a record was: the line of JSON lines, elsewhere the number of the record, from 1."""
 
     source: str
@@ -79,8 +79,9 @@ class Seen:
 
     def add(self, row: int, asked: str, system: str, answer: str) -> None:
         """Note what a record says."""
-        self.first.setdefault(hash(asked), row)
-        self.said.add((hash(asked), hash(system) if system else 0, hash(answer)))
+        question = hash(asked)
+        self.first.setdefault(question, row)
+        self.said.add((question, hash(system) if system else 0, hash(answer)))
 
     def text(self, row: dict, key: str) -> str | None:
         """A text, a number as its text, or None where it is missing; raises ValueError for anything else."""

@@ -25,6 +25,8 @@ bench-evaluate: setup
 	python -m bench.evaluate
 
 setup: .venv/ready llama.cpp
+	@git config user.name >/dev/null && git config user.email >/dev/null \
+		|| echo '`dvc exp run` needs a name of Git: `git config --global user.name "…"`, and user.email likewise'
 
 # LLAMA_BUILD=OFF: the binding loads the libraries that llama.cpp/build.py makes, so nothing is compiled twice.
 .venv/ready: requirements.lock

@@ -1,6 +1,7 @@
 """Talk to the finished model: `python -m inference.chat ["one question"] [--model q4_K_M]`."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -32,6 +33,8 @@ def main(arguments: list[str]) -> None:
             f"--max-new-tokens is {chosen.max_new_tokens}, expected 1 to {chosen.context - 1} (--context less 1)"
         )
     print(DISCLAIMER, file=sys.stderr)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # as of arguments; `readable` decodes them
     try:
         questions = [chosen.question] if chosen.question else asked()
         converse(questions, chosen.model, chosen.context, chosen.max_new_tokens)
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> None:
 def converse(questions: Iterable[str], name: str, context: int, max_new_tokens: int) -> None:
     """Print the model's answer to each question, of which the later ones follow up on the earlier.
 
-    Raises UserError where the model is missing, or a question exceeds the context.
+    Raises UserError where the model is missing, or a question is no text or exceeds the context.
     """
     # The tokenizer of the base renders the prompt for every model: the same ids as in training.
     tokenizer = load_tokenizer(paths.BASE)
@@ -52,7 +55,7 @@ def converse(questions: Iterable[str], name: str, context: int, max_new_tokens: 
     model = open_model(FOLDERS.get(name) or paths.gguf(name), paths.BASE, context)
     messages: list[dict] = []
     for question in questions:
-        messages.append({"role": "user", "content": question})
+        messages.append({"role": "user", "content": readable(question)})
         ids = fitting(tokenizer, messages, context - max_new_tokens)
         answer = ""
         generated = (token for _, token in model.generate([ids], max_new_tokens, stop_ids))
@@ -73,6 +76,19 @@ def asked() -> Iterator[str]:
             return
         if question:
             yield question
+
+
+def readable(question: str) -> str:
+    """The question as text, of what a terminal or an argument gave; raises UserError where that is not UTF-8."""
+    data = question.encode(errors="surrogateescape")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()[-20:]
+        raise UserError(
+            f"the question is not UTF-8 text: byte 0x{data[error.start]:02x} behind {before!r}; "
+            "convert it, e.g. `iconv -f LATIN1 -t UTF-8`"
+        ) from error
 
 
 def fitting(tokenizer: PreTrainedTokenizerBase, messages: list[dict], limit: int) -> list[int]:

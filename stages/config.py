@@ -1,10 +1,10 @@
 """config: fail when conf/ was edited after params.yaml was composed from it, or any value in it is impossible."""
 
-import importlib.util
 from pathlib import Path
 
 from stages.lib.core import paths
 from stages.lib.core.checks import check, one_of
+from stages.lib.core.composition import require_composed
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_yaml, write_text
 from stages.lib.core.stage import run
@@ -21,14 +21,10 @@ def main(config: Config, conf: Path, params: Path, marker: Path) -> None:
     Raises UserError where conf/ is newer, or for a value that no stage could use. Each section was validated by its
     own schema when it was read.
     """
-    digest = digest_of(conf)
-    if digest != config.conf_digest:
-        raise UserError(
-            f"{conf}/ has changed since {params} was composed from it (conf_digest is {config.conf_digest[:12]}, "
-            f"expected {digest[:12]}); compose it anew and run with `dvc exp run`, adding the -S choices you want"
-        )
+    require_composed(config.conf_digest, conf, params)
     if unread := sorted(set(read_yaml(params, dict)) - set(Config._fields)):
         raise UserError(f"{params}: {unread[0]}: no such section, expected {', '.join(Config._fields)}; see conf/")
+    check("seed", config.seed, 0 <= config.seed < 1 << 32, "0 to 4294967295")  # what NumPy takes
     for source in config.data.sources:
         require_pinned(source)
     require_known(config.data.prepare.boilerplate)
@@ -47,16 +43,6 @@ def main(config: Config, conf: Path, params: Path, marker: Path) -> None:
     ):
         check(key, composed, composed == expected, f"{expected}, as export.types and evaluate.extra decide")
     write_text(marker, "params.yaml was composed from conf/\n")
-
-
-def digest_of(conf: Path) -> str:
-    """The digest as the Hydra resolver of the same name computes it at composition."""
-    spec = importlib.util.spec_from_file_location("resolvers", conf / "plugins/hydra_plugins/resolvers.py")
-    if spec is None or spec.loader is None:
-        raise UserError(f"{conf}/plugins: no resolvers there; restore them with `git checkout {conf}`")
-    resolvers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(resolvers)
-    return resolvers.conf_digest(conf)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,10 @@ PACKAGES = ("reporting", "evaluation", "export", "training", "base", "data", "mo
 # What a folder among a stage's deps brings that the stage does not need: not worth a line for each of the others.
 NOT_NEEDED_BY_ANY = {"core/checks.py"}
 NOT_NEEDED = {
-    "config": {f"evaluation/metrics/{name}.py" for name in ("comparison", "perplexity", "safety")},
+    "config": {
+        "settings/choose.py",
+        *(f"evaluation/metrics/{name}.py" for name in ("comparison", "perplexity", "safety")),
+    },
     "train": {"training/packing.py"},
     "base": {
         "base/pinning.py",
@@ -33,7 +36,7 @@ NOT_NEEDED = {
     "verify": {"model/weights.py", *(f"export/{name}.py" for name in ("adapter_gguf", "merging", "provenance"))},
     "score": {"evaluation/metrics/comparison.py"},
     "report": {
-        *(f"settings/{name}.py" for name in ("config", "evaluate", "predict", "template", "track")),
+        *(f"settings/{name}.py" for name in ("choose", "config", "evaluate", "predict", "template", "track")),
         *(f"evaluation/metrics/{name}.py" for name in ("perplexity", "safety")),
     },
 }

@@ -1,57 +1,23 @@
 """The whole pipeline, as a user runs it: in a fresh checkout, through dvc, git and the config guard."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from stages.lib.core.files import read_json, sha256
-from stages.lib.core.resources import llama_cpp_build
-from support.settings import ROOT
+from support.checkout import call, commit, done, fresh_checkout, ran
 
 SMOKE = ["dvc", "exp", "run", "-S", "+experiment=smoke"]
 TYPES = ["-S", "export.types=[q4_K_M,q5_K_M]"]
-
-
-def call(folder: Path, *command: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "LLAMA_CPP_DIR": str(llama_cpp_build()),
-    }
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def done(folder: Path, *command: str) -> str:
-    """What a command that must succeed prints."""
-    result = call(folder, *command)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
-def ran(output: str) -> list[str]:
-    return re.findall(r"Running stage '(.+?)'", output)
-
-
-def commit(folder: Path) -> None:
-    done(folder, "git", "add", "--all")
-    done(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "state")
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     """The working tree's files in a repository of their own, after a smoke run."""
     folder = tmp_path_factory.mktemp("smoke") / "checkout"
-    listed = done(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(None, listed):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    done(folder, "git", "init", "--quiet")
-    commit(folder)
+    fresh_checkout(folder)
     output = done(folder, *SMOKE)
     assert len(ran(output)) == 19, output
     commit(folder)

@@ -1,26 +1,26 @@
 """Hydra loads this module whenever it composes conf/; it registers the resolvers that conf/ uses."""
 
-import hashlib
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT))  # DVC composes in a process of its own, which knows nothing of this project's modules
 
+from stages.lib.core import composition, paths  # noqa: E402
+from stages.lib.core.files import read_yaml  # noqa: E402
 from stages.lib.data.sources.pins import local_sha256  # noqa: E402
 from stages.lib.settings import model_names  # noqa: E402
 
 
-def conf_digest(conf: Path = ROOT / "conf") -> str:
-    """SHA-256 over names and bytes of every file of conf/ that decides a composed value."""
-    digest = hashlib.sha256()
-    for path in sorted(conf.rglob("*")):
-        if path.suffix in {".yaml", ".py"} and not path.name.startswith("."):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(conf).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
+def conf_digest(*, _root_: DictConfig) -> str:
+    """The digest of conf/. Composition asks for it once: the place to say by which choices the run will go."""
+    chosen = composition.choices(_root_)
+    params = ROOT / paths.PARAMS
+    before = composition.choices(read_yaml(params, dict)) if params.is_file() else chosen
+    print(composition.in_words(chosen, before), flush=True)
+    return composition.conf_digest(ROOT / paths.CONF)
 
 
 def file_sha256(path: str) -> str:

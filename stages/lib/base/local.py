@@ -8,6 +8,7 @@ from pathlib import Path
 from stages.lib.base import checkpoint
 from stages.lib.base.requirements import require_llama
 from stages.lib.base.wheel import fetch_wheel, unpack_member
+from stages.lib.core.composition import quoted
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import sha256
 from stages.lib.core.paths import checkout
@@ -26,7 +27,7 @@ def take_over(folder: Folder, target: Path) -> None:
     if (found := checkpoint.copy(source, target)) != folder.sha256:
         raise UserError(
             f"{folder.path} has sha256 {found} over its files, params.yaml has {folder.sha256}: it was changed since; "
-            f"take it up with `dvc exp run -S model=local -S model.path={folder.path}`"
+            f"take it up with `dvc exp run -S model=local -S {quoted('model.path', folder.path)}`"
         )
 
 
@@ -48,7 +49,7 @@ def gguf_file(gguf: Gguf) -> Iterator[Path]:
     if (found := sha256(file)) != gguf.sha256:
         raise UserError(
             f"model.path: {gguf.path} has sha256 {found}, params.yaml has {gguf.sha256 or 'none'}; "
-            f"take it up with `dvc exp run -S model=local-gguf -S model.path={gguf.path}`"
+            f"take it up with `dvc exp run -S model=local-gguf -S {quoted('model.path', gguf.path)}`"
         )
     yield file
 

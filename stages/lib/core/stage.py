@@ -8,10 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from stages.lib.core import params
+from stages.lib.core import composition, params
 from stages.lib.core.costs import measured
 from stages.lib.core.errors import UserError
-from stages.lib.core.paths import COST
+from stages.lib.core.files import read_yaml
+from stages.lib.core.paths import CONF, COST, PARAMS
 
 
 def run(main: Callable, sections: Sequence[str] = (), paths: Sequence[Path] = (), items: Sequence[str] = ()) -> None:
@@ -20,12 +21,19 @@ def run(main: Callable, sections: Sequence[str] = (), paths: Sequence[Path] = ()
     `sections` are dotted keys and must equal the stage's `params:` in dvc.yaml (tested); each is validated as the
     type that `main` has for it. `items` are the matrix items that DVC passes on the command line. A parameter whose
     type is a NamedTuple takes as many of them as it has fields. What `main` returns, a dict or None, was measured on
-    this machine and goes into the stage's cost. A user's mistake ends with its text and exit status 1.
+    this machine and goes into the stage's cost. The first line says by which choices it runs. A user's mistake ends
+    with its text and exit status 1; a stage that runs alone looks at conf/ itself, which `config` does for the others.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     name = Path(sys.argv[0]).stem
     try:
         settings = params.load_all(dict(zip(sections, _annotations(main), strict=False)))
+        if PARAMS.is_file():
+            composed = read_yaml(PARAMS, dict)
+            chosen = composition.choices(composed)
+            logging.info(composition.in_words(chosen, before=chosen))
+            if composition.runs_alone():
+                composition.require_composed(str(composed.get("conf_digest")), CONF, PARAMS)
         with measured(COST, "@".join([name, *items[:1]])) as rates:
             rates |= main(*_grouped(main, iter([*settings, *paths, *items]))) or {}
     except UserError as error:

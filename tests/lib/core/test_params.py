@@ -1,5 +1,6 @@
 """params.yaml: composed from conf/, read by section."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import yaml
 from dvc.utils.serialize import dumps_yaml
 from omegaconf import OmegaConf
 
-from stages.config import digest_of
 from stages.lib.core import params
+from stages.lib.core.composition import conf_digest, quoted
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import sha256
 from stages.lib.settings.data import Source
@@ -27,7 +28,7 @@ def edited(folder: Path, key: str, value: object) -> Path:
 
 def test_the_committed_params_are_what_conf_composes(tmp_path):
     assert composed(tmp_path) == read()
-    assert read().conf_digest == digest_of(ROOT / "conf")
+    assert read().conf_digest == conf_digest(ROOT / "conf")
 
 
 def test_a_section_is_read_as_the_type_that_is_asked_for():
@@ -69,6 +70,27 @@ def test_a_local_file_is_pinned_by_its_hash_at_composition(tmp_path):
     (first, *others) = composed(tmp_path, "data=local", f"data.chatdoctor={mine}").data.sources
     assert (first.path, first.sha256) == (str(mine), sha256(mine))
     assert all(source.sha256 == "" for source in others)
+
+
+@pytest.mark.parametrize("name", ["a b.json", "a, [1] {b} (c)=d.json", 'it\'s "é".json'])
+def test_a_path_of_any_letters_survives_its_quotes(tmp_path, name):
+    mine = tmp_path / name
+    mine.write_text("[]")
+    (choice,) = shlex.split(quoted("data.chatdoctor", str(mine)))
+    source = composed(tmp_path, "data=local", choice).data.sources[0]
+    assert (source.path, source.sha256) == (str(mine), sha256(mine))
+
+
+def test_the_quotes_of_the_readme_are_these():
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "[1].json" in line]
+    command = line.split("`")[1]
+    assert command == "-S " + quoted("data.chatdoctor", "My files/A, B [1].json")
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", "llama3.2-1b-instruct", "tiny"])
+def test_a_smoke_run_goes_over_any_model(tmp_path, model):
+    settings = composed(tmp_path, "+experiment=smoke", f"model={model}")
+    assert (settings.model.name, settings.data.name) == (model, "smoke")
 
 
 def test_columns_of_other_names_are_mapped_as_the_readme_says(tmp_path):

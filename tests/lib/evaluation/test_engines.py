@@ -1,5 +1,6 @@
 """A folder by transformers and its GGUF by llama.cpp are asked the same, and answer the same."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -244,18 +245,36 @@ except UserError as error:
 
 def test_a_gguf_without_room_names_memory(gguf):
     """Asked before; and where llama.cpp itself gets none, it gives a null, which must be looked at."""
-    with pytest.raises(UserError, match=r"tokens at a time takes about .* GB of memory.*lower the context \(it is"):
+    with pytest.raises(UserError, match=r"tokens at a time takes about .* GB of memory.*lower the context \(--context"):
         GgufModel(gguf, 1 << 30)
-    with pytest.raises(UserError, match=r"lower evaluate\.predict\.batch_tokens \(it is 1073741824\)"):
+    with pytest.raises(UserError, match=r"lower evaluate\.predict\.batch_tokens from 1073741824"):
         GgufModel(gguf, 512, rows=2, tokens=1 << 30)
+    with pytest.raises(UserError, match=r"lower evaluate\.predict\.context from 1073741824"):
+        GgufModel(gguf, 1 << 30, rows=2)
     done = subprocess.run([sys.executable, "-c", REFUSED, str(gguf)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "cannot read 4194304 tokens at a time (" in done.stdout and "free some memory, or lower" in done.stdout
 
 
+def test_the_context_that_fits_is_named(merged, gguf, monkeypatch):
+    """It fits, and one token more does not: 16-bit keys, values and mask, 32-bit logits of each token read."""
+    config = read_json(merged / "config.json")
+    layers, vocabulary = config["num_hidden_layers"], config["vocab_size"]
+    width = config["hidden_size"] // config["num_attention_heads"] * config["num_key_value_heads"]
+    room = 1e9
+    monkeypatch.setattr("stages.lib.evaluation.engines.gguf_model.free_memory", lambda _: room)
+    monkeypatch.setattr("stages.lib.model.device.free_memory", lambda _: room)
+    with pytest.raises(UserError) as error:
+        GgufModel(gguf, 1 << 24)
+    fit = int(re.search(r"about (\d+) fit", str(error.value))[1])
+    assert fit < (1 << 28) // vocabulary  # so all of them may be read at once
+    cost = [2 * n * (2 * layers * width + n) + 4 * n * vocabulary for n in (fit, fit + 1)]
+    assert cost[0] <= room < cost[1]
+
+
 def test_a_gguf_that_gets_no_memory_while_it_reads_says_so(gguf, monkeypatch):
     model = GgufModel(gguf, 64)
     monkeypatch.setattr(model.c, "llama_decode", lambda *_: NO_MEMORY)
-    with pytest.raises(UserError, match=r"cannot read 2 tokens at a time.*lower the context \(it is 64\)"):
+    with pytest.raises(UserError, match=r"cannot read 2 tokens at a time.*lower the context .* from 64"):
         model.logits([5, 6])
     model.close()

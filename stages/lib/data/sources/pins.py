@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from stages.lib.core.composition import quoted
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import sha256
 from stages.lib.core.paths import checkout
@@ -47,7 +48,7 @@ def local_sha256(path: Path) -> str:
 
 def compose_command(source: Source, path: str) -> str:
     """The command that names a file of the user's own and pins it by its hash."""
-    return f"dvc exp run -S data=local -S data.{source.name}={path}"
+    return f"dvc exp run -S data=local -S {quoted(f'data.{source.name}', path)}"
 
 
 def _require_file(source: Source) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from stages.lib.evaluation.engines.llama_library import binding, failure
 from stages.lib.evaluation.engines.logits import log_probability, scored_tokens
 from stages.lib.evaluation.engines.reply import Known, Reply, follow
 from stages.lib.evaluation.engines.text import BATCH_TOKENS, Text
-from stages.lib.model.device import require_free
+from stages.lib.model.device import free_memory, require_free
 
 NO_MEMORY = -2  # what llama_decode returns where it gets no memory; source: llama.cpp, src/llama-context.cpp
 
@@ -154,16 +155,22 @@ class GgufModel:
         """
         if self.c.llama_supports_gpu_offload():
             return
+        fit = max(0, bisect_right(range(self.tokens), free_memory("cpu"), key=self._window) - 1)
+        what = f"{self.path} with {self.tokens} tokens at a time"
+        require_free("cpu", self._window(self.tokens), what, f"{self._lower()}; about {fit} fit")
+
+    def _window(self, tokens: int) -> int:
+        """Bytes of a window: float16 keys and values, a mask of them for each token read, and float32 logits."""
         heads = self.c.llama_model_n_head(self.model)
         width = self.c.llama_model_n_embd(self.model) // heads * self.c.llama_model_n_head_kv(self.model)
-        keys = 2 * 2 * self.c.llama_model_n_layer(self.model) * width * self.tokens
-        logits = 4 * min(self.tokens, self.scored) * self.vocab_size
-        require_free("cpu", keys + logits, f"{self.path} with {self.tokens} tokens at a time", self._lower())
+        read = min(tokens, self.scored)
+        return tokens * 2 * (2 * self.c.llama_model_n_layer(self.model) * width + read) + 4 * read * self.vocab_size
 
     def _lower(self) -> str:
         """What makes less memory enough."""
-        size = "evaluate.predict.batch_tokens" if self.rows > 1 else "the context"
-        return f"free some memory, or lower {size} (it is {self.tokens})"
+        size = "context" if self.tokens == self.context else "batch_tokens"
+        size = f"evaluate.predict.{size}" if self.rows > 1 else "the context (--context, or export.verify.context)"
+        return f"free some memory, or lower {size} from {self.tokens}"
 
     def _lay_over(self, adapter: Path) -> None:
         """Add an adapter at its own scale; the model owns it."""

@@ -35,7 +35,7 @@ def main(prepare: Prepare, raw: Path, prepared: Path, metrics_file: Path, plots:
     sources = cast(list[dict], read_json(raw / "sources.json"))
     seen = {source["name"]: Seen() for source in sources}
     rows, hashes = _cleaned(raw, sources, seen, prepare)
-    notes = require_usable(sources, rows, seen, prepare)
+    notes = _notes(sources, rows, seen, prepare)
     steps, splits = selected(rows, hashes, {source["name"]: source["records"] for source in sources}, prepare)
     _refuse_gaps(rows, steps, splits)
     with replacing(prepared) as folder:
@@ -68,6 +68,15 @@ def _cleaned(raw: Path, sources: list[dict], seen: dict[str, Seen], prepare: Pre
         rows += some
         hashes.append(their_hashes)
     return rows, join(hashes)
+
+
+def _notes(sources: list[dict], rows: list[dict], seen: dict[str, Seen], prepare: Prepare) -> dict[str, list[str]]:
+    """What has to be said of each source; raises UserError where one was not read as it was meant."""
+    by_source: dict[str, list[dict]] = {name: [] for name in seen}
+    for row in rows:
+        by_source[row["source"]].append(row)
+    origins = [origin_of(source, i) for i, source in enumerate(sources)]
+    return {one.name: require_usable(one, by_source[one.name], seen[one.name], prepare) for one in origins}
 
 
 def _published(row: dict, split: str) -> dict:

@@ -24,12 +24,13 @@ from support.settings import ROOT, prepare_settings
 
 SETTINGS = prepare_settings(validation=0.1, test=0.1, decontaminate=60)  # the sample's wording repeats itself
 HELD = {"chatdoctor": "dialogues", "medqa_train": "train_questions", "medqa_test": "test_questions"}
+COLUMNS: dict[str, dict] = {}  # of a source: our name -> the file's
 OUTS = ("train", "validation", "test", "medqa_test", "dropped")
 
 
 def source(name, **changes):
     plain = {"kind": "file", "repo": "", "revision": "", "path": "", "sha256": "", "licence": "", "count": 0}
-    about = {"name": name, "records": HELD[name], "columns": {}, "first_option": None}
+    about = {"name": name, "records": HELD[name], "columns": COLUMNS.get(name, {}), "first_option": None}
     return Source(**about | plain | changes)
 
 
@@ -197,18 +198,22 @@ def test_an_empty_split_is_refused(corpus, tmp_path):
         run_prepare(tmp_path, [{"input": "", "output": ""}] * 39, corpus[2][:1], corpus[2])
 
 
-def test_a_source_that_cannot_be_read_is_refused(corpus, tmp_path):
+def test_a_source_that_cannot_be_read_is_refused(corpus, tmp_path, monkeypatch):
     talks, train, test = corpus
     renamed = [{"input": row["input"], "advice": row["output"]} for row in talks[:11]]
     message = (
         r"chatdoctor: 11 of 200 .* data.prepare.malformed=0.05 may be: 11 x `output` is missing.*record 1\); "
-        r"not read: `source`, `advice`; -S '\+data.sources.0.columns=\{FIELD: COLUMN\}' reads one"
+        r"not read: `source` \(189\), `advice` \(11\); -S '\+data.sources.0.columns=\{FIELD: COLUMN\}' reads one"
     )
     with pytest.raises(UserError, match=message):
         run_prepare(tmp_path, [*renamed, *talks[11:]], train, test)
     run_prepare(tmp_path, [*renamed[1:], *talks[10:]], train, test)  # 10 of 200: 5 %
     with pytest.raises(UserError, match="`output` holds numbers only"):
         run_prepare(tmp_path, [{"input": row["input"], "output": 4} for row in talks], train, test)
+    monkeypatch.setitem(COLUMNS, "chatdoctor", {"system": "sys_prompt"})
+    with pytest.raises(UserError, match="columns maps system to `sys_prompt`, which no record has"):
+        run_prepare(tmp_path, talks, train, test)
+    monkeypatch.setitem(COLUMNS, "chatdoctor", {})
     with pytest.raises(UserError, match="chatdoctor: no records in the file"):
         run_prepare(tmp_path, [], train, test)
 
@@ -255,10 +260,9 @@ def test_show_prints_records_and_marks_what_is_trained(corpus, tmp_path, capsys)
     assert "\033[32m" in show.shown(first, 80, colour=True)
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
     show.main([str(tmp_path / "other.jsonl")])
-    assert (
-        "1 dialogues, read as nothing; 1 refused\n  1 x `instruction` and `input` are missing"
-        in capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    assert "1 dialogues, read as nothing; 1 refused\n  1 x `instruction` and `input` are missing" in printed
+    assert "prepare would stop: other.jsonl: 1 of 1 records cannot be read" in printed
     with pytest.raises(UserError, match=r"none\.jsonl: no such file"):
         show.main([str(tmp_path / "none.jsonl")])
 
@@ -271,7 +275,7 @@ def test_show_previews_a_file_as_prepare_reads_it(tmp_path, capsys, monkeypatch)
     show.main([str(file), "--columns", "input=Frage", "output=Antwort"])
     printed = capsys.readouterr().out
     assert "mine.csv: 2 dialogues, read as Frage / Antwort (2); 0 refused" in printed
-    assert "not read: columns `Quelle` (2)" in printed
+    assert "not read: columns `Quelle` (2)" in printed and "prepare would stop" not in printed
     assert "┃ Drink tea and rest. ■" in printed
     with pytest.raises(UserError, match="question2 is none of messages, "):
         show.main([str(file), "--columns", "question2=Frage"])

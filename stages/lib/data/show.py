@@ -22,7 +22,7 @@ from stages.lib.core import params
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_jsonl
 from stages.lib.data.preparation.cleaning import clean
-from stages.lib.data.preparation.intake import unread
+from stages.lib.data.preparation.intake import require_usable
 from stages.lib.data.preparation.reading.records import Malformed, Origin, Seen
 from stages.lib.data.preparation.reading.sources import kind_of, read_source
 from stages.lib.settings.data import FIELDS, RECORDS, Prepare
@@ -30,6 +30,7 @@ from stages.lib.settings.data import FIELDS, RECORDS, Prepare
 GREEN, BOLD, DIM, RESET = "\033[32m", "\033[1m", "\033[2m", "\033[0m"
 KEYS = ("reason", "detail", "duplicate_of", "shared", "answer_idx")
 PREPARED = {"source", "row", "messages"}  # keys of every record of data/prepared/
+QUESTIONS_ONLY = set(FIELDS["train_questions"]) - set(FIELDS["dialogues"])
 REASONS = 10  # of refused records that are printed
 
 
@@ -58,9 +59,11 @@ def shown(record: dict, width: int, colour: bool) -> str:
 def preview(path: Path, columns: dict[str, str], first_option: int | None, n: int) -> tuple[list[str], list[dict]]:
     """How a file is read, in lines, and its first `n` records as `prepare` would clean them.
 
-    Raises UserError as `prepare` would for that file alone.
+    Raises UserError where it cannot be read at all.
     """
-    kind = kind_of(path)
+    kind = "train_questions" if columns.keys() & QUESTIONS_ONLY else kind_of(path)
+    if unknown := sorted(columns.keys() - set(FIELDS[kind])):
+        raise UserError(f"--columns: {unknown[0]} is none of {', '.join(FIELDS[kind])}, the fields of {kind}")
     seen = Seen()
     origin = Origin(path.name, kind, f"data.sources.{RECORDS.index(kind)}", columns, first_option)
     records = list(read_source(path, origin, seen))
@@ -72,8 +75,12 @@ def preview(path: Path, columns: dict[str, str], first_option: int | None, n: in
     for detail, count in Counter(record.detail for record in refused).most_common(REASONS):
         first = next(record.place for record in refused if record.detail == detail)
         lines.append(f"  {count} x {detail} ({f'{first.file}, ' if first.file else ''}record {first.row})")
-    lines += filter(None, [unread(origin, seen)])
     prepare = params.load("data.prepare", Prepare)
+    try:
+        rows = [clean(record, prepare) if isinstance(record, Malformed) else {} for record in records]
+        lines += require_usable(origin, rows, seen, prepare)
+    except UserError as error:
+        lines.append(f"prepare would stop: {error}")
     readable = (record for record in records if not isinstance(record, Malformed))
     return lines, [clean(record, prepare) for record in islice(readable, n)]
 
@@ -91,7 +98,9 @@ def main(arguments: list[str]) -> None:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     records = _prepared(given.file, given.n)
     if records is None:
-        lines, records = preview(given.file, _mapped(given.columns), given.first_option, max(0, given.n))
+        lines, records = preview(
+            given.file, dict(pair.partition("=")[::2] for pair in given.columns), given.first_option, max(0, given.n)
+        )
         print("\n".join(lines), end="\n\n")
     for record in records:
         print(shown(record, shutil.get_terminal_size().columns, colour), end="\n\n")
@@ -106,16 +115,6 @@ def _prepared(path: Path, n: int) -> list[dict] | None:
     except UserError:
         return None
     return records[:n] if all(set(record) >= PREPARED for record in records) else None
-
-
-def _mapped(pairs: list[str]) -> dict[str, str]:
-    """Columns of other names, given as OURS=THEIRS; raises UserError for anything else."""
-    mapped = dict(pair.partition("=")[::2] for pair in pairs)
-    if unknown := sorted(set(mapped) - set(FIELDS)):
-        raise UserError(
-            f"--columns: {unknown[0]} is none of {', '.join(FIELDS)}; expected OURS=THEIRS, output=answer, say"
-        )
-    return mapped
 
 
 if __name__ == "__main__":

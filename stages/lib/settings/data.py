@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from stages.lib.core.checks import at_least, check, one_of
 
 RECORDS = ("dialogues", "train_questions", "test_questions")
-FIELDS = (  # that a column can be mapped to: of dialogues, of questions
-    *("messages", "instruction", "input", "output", "system", "history", "context"),
-    *("question", "options", "answer_idx", "answer", "meta_info"),
-)
+FIELDS = {  # that a column can be mapped to
+    "dialogues": ("messages", "instruction", "input", "output", "system", "history", "context"),
+    "train_questions": ("question", "context", "options", "answer_idx", "answer", "meta_info"),
+}
+FIELDS["test_questions"] = FIELDS["train_questions"]
 
 
 @dataclass
@@ -36,8 +37,8 @@ class Source:
         check(f"{key}.count", self.count, self.count >= 0, "at least 0")
         check(f"{key}.name", self.name, self.name != "sources", "another name: data/raw/sources.json is the manifest")
         check(f"{key}.first_option", self.first_option, self.first_option in (None, 0, 1), "0, 1 or null")
-        unknown = sorted(set(self.columns) - set(FIELDS))
-        check(f"{key}.columns", unknown, not unknown, f"names among {', '.join(FIELDS)}")
+        unknown = sorted(set(self.columns) - set(FIELDS[self.records]))
+        check(f"{key}.columns", unknown, not unknown, f"names among {', '.join(FIELDS[self.records])}")
         for field in ("repo", "revision", "path") if self.kind == "hub" else ():
             check(f"{key}.{field}", getattr(self, field), bool(getattr(self, field)), "a value, for a hub source")
         check(

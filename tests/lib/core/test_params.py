@@ -104,6 +104,7 @@ def test_columns_of_other_names_are_mapped_as_the_readme_says(tmp_path):
     [
         ({"first_option": 2}, "first_option is 2, expected 0, 1 or null"),
         ({"columns": {"outptu": "x"}}, "columns is .*outptu.*, expected names among"),
+        ({"columns": {"question": "x"}}, "columns is .*question.*, expected names among messages, instr"),
         ({"name": "sources"}, "manifest"),
         ({"count": -1}, "count is -1"),
         ({"sha256": "ABC"}, "64 hex digits"),

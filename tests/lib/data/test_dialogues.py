@@ -42,6 +42,14 @@ def read_one(tmp_path):
         ({"input": Q, "output": A, "history": [{"role": role, "content": text} for role, text in BEFORE]},
          [*BEFORE, *PLAIN], "Alpaca, with history"),
         ({"messages": json.dumps(CHAT)}, PLAIN, "messages"),
+        ({"messages": str(CHAT)}, PLAIN, "messages"),
+        ({"prompt": json.dumps(CHAT[:1]), "completion": json.dumps(CHAT[1:])}, PLAIN,
+         "prompt and completion, lists of messages"),
+        ({"conversation": [{"system": "Be a doctor.", "input": Q, "output": A}]}, [SYSTEM, *PLAIN], "conversation"),
+        ({"conversation": [{"human": "Hello?", "assistant": "Yes."}, [Q, A]]}, [*BEFORE, *PLAIN], "conversation"),
+        ({"messages": {"role": ["user", "assistant"], "content": [Q, A]}}, PLAIN, "messages"),
+        ({"messages": [{"role": "system", "content": " "}, *CHAT]}, PLAIN, "messages"),
+        ({"instruction": Q, "output": A, "history": "", "messages": ""}, PLAIN, "Alpaca"),
         ({"instruction": Q, "output": A, "history": []}, PLAIN, "Alpaca"),
         ({"instruction": Q, "context": "Allergic.", "response": A}, [("user", f"{Q}\n\nAllergic."), ("assistant", A)],
          "instruction / response, with context"),
@@ -64,11 +72,11 @@ def read_one(tmp_path):
 def test_each_shape_is_read_and_named(read_one, row, messages, shape):
     record, seen = read_one(row)
     assert said([record]) == [messages]
-    assert seen.shapes == {shape: 2} if shape == "Alpaca" else seen.shapes == {shape: 1, "Alpaca": 1}
+    assert seen.shapes == ({shape: 2} if shape == "Alpaca" else {shape: 1, "Alpaca": 1})
     assert not seen.unread and not seen.unread_in_messages
 
 
-@pytest.mark.parametrize("flag", [{"train": False}, {"weight": 0}, {"weight": 0.0}, {"loss": False}])
+@pytest.mark.parametrize("flag", [{"train": False}, {"weight": 0}, {"Weight": 0.0}, {"loss": "false"}])
 def test_a_message_that_says_so_is_not_trained(read_one, flag):
     again = [CHAT[0], CHAT[1] | {"weight": 1, "train": True}]
     record, seen = read_one({"messages": [CHAT[0], CHAT[1] | flag, *again]})
@@ -82,6 +90,12 @@ def test_what_nothing_is_read_from_is_named(read_one):
     _, seen = read_one({"messages": messages, "prompt": Q, "source": "x", "tags": [], "note": " "})
     assert seen.unread == {"prompt": 1, "source": 1}
     assert seen.unread_in_messages == {"train (user)": 1, "name (user)": 1, "date": 1}
+
+
+def test_a_last_question_that_nobody_answers_is_left_out_and_named(read_one):
+    record, seen = read_one({"messages": [*CHAT, CHAT[0]]})
+    assert said([record]) == [PLAIN]
+    assert seen.unread_in_messages == {"a last message that nobody answers": 1}
 
 
 def test_columns_overrides_what_is_recognised(read_one):
@@ -112,9 +126,18 @@ def test_columns_overrides_what_is_recognised(read_one):
         ({"messages": [*CHAT, {"role": "system", "content": "s"}, *CHAT]}, "the roles of `messages`"),
         ({"messages": [3]}, "message 1 of `messages` is int"),
         ({"messages": [{"role": "user"}]}, "`content` is missing"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "`role` is 'tool', expected one of system, user, human"),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "`role` is 'tool', expected one of system, developer, user, h",
+        ),
         ({"messages": [CHAT[0], CHAT[1] | {"weight": 0.5}]}, "`weight` is 0.5, expected true or false"),
-        ({"messages": [CHAT[0], CHAT[1] | {"mask": 1}]}, "a message has `mask`, which is not read"),
+        ({"messages": [CHAT[0], CHAT[1] | {"Loss_Mask": [1]}]}, "a message has `Loss_Mask`, which is not read"),
+        ({"messages": [CHAT[0], CHAT[1] | {"label": True}]}, "a message has `label`, which is not read"),
+        ({"messages": [CHAT[0] | {"text": "x"}, CHAT[1]]}, "`content` and `text` of a message may each be its content"),
+        (
+            {"instruction": Q, "input": "", "output": A, "prompt": f"{Q} {A}"},
+            "`prompt` and `input` may each be the inp",
+        ),
         ({"messages": [CHAT[0], CHAT[1] | {"tool_calls": [{"id": 1}]}]}, "a message has `tool_calls`"),
         ({"messages": [CHAT[0] | {"content": [{"type": "image_url"}]}, CHAT[1]]}, "is 'image_url', expected texts"),
         (3, "the record is int, expected an object"),

@@ -45,7 +45,11 @@ def asked(**answers):
         asked(options={"text": TEXTS, "label": ["1", "2", "3", "4"]}, answer="2"),
         {"Question": Q, "A": "aspirin", "B": "heparin", "C": "insulin", "D": "morphine", "Answer": "B"},
         {"question": Q, **{f"Option {key}": value for key, value in FOUR.items()}, "correct_answer": "heparin"},
-        {"question": Q, **{f"option{i}": text for i, text in enumerate(TEXTS, start=1)}, "answer": 2},
+        {"question": Q, **{f"option{i}": text for i, text in enumerate(TEXTS, start=1)}, "answer": "heparin"},
+        asked(options=[f"{key}. {text}" for key, text in FOUR.items()], answer="heparin"),
+        asked(options={f"option_{key}": text for key, text in FOUR.items()}, answer="Option B"),
+        asked(options=str(FOUR), answer_idx="", answer="['heparin']"),
+        asked(options=[{"id": key, "text": text} for key, text in FOUR.items()], answer="[B]", meta_info=2020),
         {"sent1": "Which drug", "sent2": "first?", **{f"ending{i}": text for i, text in enumerate(TEXTS)}, "label": 1},
         {"data": {"Question": Q, "Options": FOUR, "Correct Option": "B", "Correct Answer": "heparin"}, "id": "1"},
         {"doc_id": 0, "doc": {"question": Q, "choices": TEXTS, "answer": "heparin"}, "target": "1", "resps": [[]]},
@@ -82,16 +86,41 @@ def test_numbers_that_could_count_from_0_or_from_1_are_refused_until_it_is_said(
     assert details(questions(tmp_path, {**MEDMCQA, "cop": 0}, {**MEDMCQA, "cop": -1}))[1].startswith("`cop` is -1")
 
 
+def test_a_number_is_a_position_even_where_options_are_numbers(tmp_path):
+    counts = {"opa": "1", "opb": "2", "opc": "3", "opd": "4"}
+    first, second = questions(tmp_path, {**MEDMCQA, "cop": "0.0"}, {**MEDMCQA, **counts, "cop": "3.0"})
+    assert (first.answer_idx, second.answer_idx) == ("A", "D")
+    listed = {"question": Q, "choices": ["4", "3", "2", "1"], "answer": "3"}
+    assert (
+        "may be any of B, D; expected the letter; columns={answer_idx: answer} says that it is"
+        in details(questions(tmp_path, listed, asked(options=TEXTS, answer=0)))[0]
+    )
+    assert (
+        questions(tmp_path, listed, asked(options=TEXTS, answer=0), columns={"answer_idx": "answer"})[0].answer_idx
+        == "D"
+    )
+    named = {f"option{i}": text for i, text in enumerate(TEXTS, start=1)}  # names say nothing of how answers count
+    with pytest.raises(UserError, match="from 0 or from 1"):
+        questions(tmp_path, {"question": Q, **named, "answer": 2})
+
+
+def test_a_letter_is_the_letter_where_options_are_letters(tmp_path):
+    groups = {"question": Q, "options": ["O", "A", "B", "AB"]}
+    assert questions(tmp_path, groups | {"answer_idx": "A"})[0].answer_idx == "A"
+    assert "may be any of A, B; expected the letter" in details(questions(tmp_path, groups | {"answer": "A"}))[0]
+
+
 def test_pubmedqa_and_bigbio_have_three_options_and_a_context(tmp_path):
     context = {"contexts": ["Aim.", "Result."], "labels": ["A", "R"]}
     pubmed = {"pubid": 1, "question": "Does it?", "context": context, "long_answer": "It does.", "final_decision": "no"}
     bigbio = {"question": "Does it?", "choices": ["yes", "no", "maybe"], "context": "Aim.\nResult.", "answer": ["no"]}
     seen = Seen()
-    for record in questions(tmp_path, pubmed, bigbio, seen=seen):
+    spelled = pubmed | {"context": json.dumps(context)}  # in CSV
+    for record in questions(tmp_path, pubmed, bigbio, spelled, seen=seen):
         assert record.question == "Aim.\nResult.\n\nDoes it?"
         assert record.options == {"A": "yes", "B": "no", "C": "maybe"}
         assert record.answer_idx == "B"
-    assert seen.unread == {"pubid": 1, "long_answer": 1, "context.labels": 1}
+    assert seen.unread == {"pubid": 2, "long_answer": 2, "context.labels": 2}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +142,8 @@ def test_pubmedqa_and_bigbio_have_three_options_and_a_context(tmp_path):
         ({"label": 1}, "`answer_idx` and `label` may each be the answer_idx; choose one: columns={answer_idx: answer"),
         ({"question": " "}, "`question` is empty"),
         ({"question": None}, "`question` is missing"),
+        ({"images": ["a.png"]}, "the row has `images`, which is not read"),
+        ({"context": "{'contexts': ['a'], 'x': array(['y'])}"}, "`context` spells a list or object that is no JSON"),
         ({"context": {"labels": ["x"]}}, "`context` is {'labels': ['x']}, expected text or a list of texts"),
     ],
 )

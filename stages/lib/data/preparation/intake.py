@@ -4,29 +4,23 @@ from collections import Counter
 
 from stages.lib.core.errors import UserError
 from stages.lib.data.preparation.reading.records import Origin, Seen
-from stages.lib.data.preparation.reading.sources import origin_of
 from stages.lib.settings.data import Prepare
 
 SHOWN = 3  # reasons of refused rows
+NAMES = 20  # unread columns that are listed
 SAME = 0.5  # share of a source's distinct records that may ask one and the same
 FEW = 10  # distinct records below which nothing is said about that
 
 
-def require_usable(
-    sources: list[dict], rows: list[dict], seen: dict[str, Seen], prepare: Prepare
-) -> dict[str, list[str]]:
-    """What has to be said of each source; raises UserError where one was not read as it was meant."""
-    by_source: dict[str, list[dict]] = {name: [] for name in seen}
-    for row in rows:
-        by_source[row["source"]].append(row)
-    notes = {}
-    for i, source in enumerate(sources):
-        origin, own = origin_of(source, i), seen[source["name"]]
-        _require_readable(origin, by_source[origin.name], own, prepare.malformed)
-        _require_different_questions(origin, own)
-        left_out = _require_kept_apart(origin, own, prepare.keep_system, prepare.malformed)
-        notes[origin.name] = [line for line in (unread(origin, own), left_out) if line]
-    return notes
+def require_usable(origin: Origin, rows: list[dict], seen: Seen, prepare: Prepare) -> list[str]:
+    """What has to be said of a source, whose `rows` are those of `cleaning.clean`.
+
+    Raises UserError where it was not read as it was meant.
+    """
+    _require_readable(origin, rows, seen, prepare.malformed)
+    _require_different_questions(origin, seen)
+    left_out = _require_kept_apart(origin, seen, prepare.keep_system, prepare.malformed)
+    return [line for line in (_unread(origin, seen), left_out) if line]
 
 
 def _require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float) -> None:
@@ -37,6 +31,11 @@ def _require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float)
     bad = [row for row in rows if row.get("reason") == "malformed"]
     if not rows:
         raise UserError(f"{origin.name}: no records in the file; check what it holds")
+    if lost := sorted(origin.columns.keys() - seen.mapped):
+        column = origin.columns[lost[0]]
+        raise UserError(
+            f"{origin.name}: columns maps {lost[0]} to `{column}`, which no record has; {_hint(origin, seen)}"
+        )
     if only := sorted(seen.numbers - seen.texts):
         raise UserError(f"{origin.name}: `{only[0]}` holds numbers only, expected text; {_hint(origin, seen)}")
     is_test = origin.records == "test_questions"
@@ -104,18 +103,18 @@ def told(source: dict, notes: list[str]) -> list[str]:
         reasons.update({reason: count for reason, count in step.items() if reason not in ("in", "out")})
     dropped = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     counts = f"{source['read']} read, {source['kept']} kept ({splits}); dropped: {dropped or 'none'}"
-    return [f"read as {shapes}", counts, *notes]
+    untrained = source["changed"].get("answers_not_trained", 0)
+    masked = [f"{untrained} answers are not trained, as their messages say"] if untrained else []
+    return [f"read as {shapes}", counts, *masked, *notes]
 
 
-def unread(origin: Origin, seen: Seen) -> str:
+def _unread(origin: Origin, seen: Seen) -> str:
     """The columns and message keys that nothing was read from, in a sentence, or ""."""
     parts = []
     if seen.unread:
-        columns = ", ".join(f"`{name}` ({count})" for name, count in seen.unread.most_common())
-        parts.append(f"columns {columns}; {origin.mapping('FIELD', 'COLUMN')} reads one")
+        parts.append(f"columns {_listed(seen.unread)}; {origin.mapping('FIELD', 'COLUMN')} reads one")
     if seen.unread_in_messages:
-        keys = ", ".join(f"`{name}` ({count})" for name, count in seen.unread_in_messages.most_common())
-        parts.append(f"keys of messages {keys}")
+        parts.append(f"of messages {_listed(seen.unread_in_messages)}")
     return f"not read: {'; '.join(parts)}" if parts else ""
 
 
@@ -124,12 +123,17 @@ def where(row: dict) -> str:
     return f"{row['file']}, record {row['row']}" if row.get("file") else f"record {row['row']}"
 
 
+def _listed(names: Counter[str]) -> str:
+    """The most frequent names with their counts."""
+    more = f" and {len(names) - NAMES} others" if len(names) > NAMES else ""
+    return ", ".join(f"`{name}` ({count})" for name, count in names.most_common(NAMES)) + more
+
+
 def _hint(origin: Origin, seen: Seen) -> str:
     """What a person can do about records that were not read as they were meant."""
     if not seen.unread:
         return (
             f"see how it is read with `python -m stages.lib.data.show FILE`; {origin.mapping('FIELD', 'COLUMN')} maps"
         )
-    columns = ", ".join(f"`{name}`" for name, _ in seen.unread.most_common())
     fields = "input, output or messages" if origin.records == "dialogues" else "question, options or answer"
-    return f"not read: {columns}; {origin.mapping('FIELD', 'COLUMN')} reads one, e.g. as {fields}"
+    return f"not read: {_listed(seen.unread)}; {origin.mapping('FIELD', 'COLUMN')} reads one, e.g. as {fields}"

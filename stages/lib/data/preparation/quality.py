@@ -26,14 +26,15 @@ def defect(messages: list[dict], min_words: int, max_words: int, language: str) 
     told from the beginning of each message by fastText's small identification model (Joulin et al. 2017).
     """
     said = [message for message in messages if message["role"] != "system"]
+    trained = [message.get("train", True) for message in said]
     counted = [words(message["content"]) for message in said]
     if not all(message["content"] for message in said):
         return "empty"
-    if min(map(len, counted)) < min_words:
+    if min(len(each) for each, learnt in zip(counted, trained, strict=True) if learnt) < min_words:
         return "too_short"
     if max(map(len, counted)) > max_words:
         return "too_long"
-    for i in range(1, len(said), 2):
+    for i in (i for i in range(1, len(said), 2) if trained[i]):  # an answer that is not learnt may be any
         if counted[i] == counted[i - 1]:
             return "answer_is_question"
         if _cut_off(said[i]["content"], counted[i][-1]):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from stages.lib.data.preparation.intake import NAMES
 from stages.lib.data.preparation.reading.records import Seen
 
 
@@ -26,8 +27,8 @@ def statistics(
         source["name"]: {
             "records": source["records"],
             "shapes": dict(seen[source["name"]].shapes.most_common()),
-            "unread": dict(seen[source["name"]].unread.most_common()),
-            "unread_in_messages": dict(seen[source["name"]].unread_in_messages.most_common()),
+            "unread": dict(seen[source["name"]].unread.most_common(NAMES)),
+            "unread_in_messages": dict(seen[source["name"]].unread_in_messages.most_common(NAMES)),
             **_funnel(indices[source["name"]], steps),
             "splits": _splits(indices[source["name"]], splits),
             "changed": _changes(rows[i]["changes"] for i in indices[source["name"]]),

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from stages.lib.data.medqa import OPTION_LETTERS
 from stages.lib.data.preparation.reading.options import Options
 from stages.lib.data.preparation.reading.records import SHOWN, Seen
+from stages.lib.data.preparation.reading.values import unpacked
 
-LETTER = re.compile(r"\(?([A-Ea-e])[).:]{0,2}")
-LETTER_AND_TEXT = re.compile(r"\(?([A-Ea-e])[).:]{1,2}\s+(.+)", re.DOTALL)
+LETTER = re.compile(r"(?:option\s+)?[(\[]?([A-E])[)\].:]{0,2}", re.IGNORECASE)
+LETTER_AND_TEXT = re.compile(r"[(\[]?([A-E])[)\].:]{1,2}\s+(.+)", re.DOTALL | re.IGNORECASE)
+NUMBER = re.compile(r"(-?\d{1,3})(\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -21,24 +23,28 @@ class Reading:
     shown: str
 
 
-def readings(value: object, key: str, options: Options, seen: Seen) -> Reading:
-    """Every way to read a value as one of the options; raises ValueError where it is no text or number."""
+def readings(value: object, key: str, options: Options, seen: Seen, by_position: bool) -> Reading:
+    """Every way to read a value as one of the options; raises ValueError where it is no text or number.
+
+    A number is a position; only a text of digits may also be an option's text. With `by_position` the column is known
+    to hold letters or numbers, so that a text is tried last.
+    """
+    value = unpacked(value, key)
     if isinstance(value, list) and len(value) == 1:  # as bigbio's files have it
         value = value[0]
-    if isinstance(value, float) and value.is_integer():  # pandas makes these of a column with gaps
-        value = int(value)
-    number = isinstance(value, int) and not isinstance(value, bool)
-    text = str(value) if number else seen.text({key: value}, key)
+    text = seen.text({key: value}, key, may_be_number=True)
     if text is None:
         raise ValueError(f"`{key}` is missing, expected the right option's letter, number or text")
     said = text.strip()
-    letters = {letter for letter, option in options.texts.items() if same(option, said)}
-    if (match := LETTER.fullmatch(said)) and match[1].upper() in options.texts:
-        letters.add(match[1].upper())
-    if (match := LETTER_AND_TEXT.fullmatch(said)) and same(options.texts.get(match[1].upper(), ""), match[2]):
-        letters.add(match[1].upper())
-    counted = int(said) if re.fullmatch(r"-?\d{1,3}", said) else None
-    return Reading(frozenset(letters), counted, SHOWN.repr(value))
+    counted = NUMBER.fullmatch(said)
+    number = int(counted[1]) if counted else None
+    letter = match[1].upper() if (match := LETTER.fullmatch(said)) else ""
+    letters = {letter} & options.texts.keys()
+    if not (by_position and (letters or counted)) and isinstance(value, str):
+        letters |= {letter for letter, option in options.texts.items() if same(option, said)}
+        if (match := LETTER_AND_TEXT.fullmatch(said)) and same(options.texts.get(match[1].upper(), ""), match[2]):
+            letters.add(match[1].upper())
+    return Reading(frozenset(letters), number, SHOWN.repr(value))
 
 
 def same(one: str, other: str) -> bool:
@@ -58,7 +64,8 @@ def right_letter(options: Options, answers: dict[str, Reading], first: int | Non
         return common.pop()
     said = ", ".join(f"`{key}` is {reading.shown}" for key, reading in answers.items())
     if common:
-        raise ValueError(f"{said}, which may be any of {', '.join(sorted(common))}; expected the letter")
+        more = f"; columns={{answer_idx: {next(iter(answers))}}} says that it is a letter or number"
+        raise ValueError(f"{said}, which may be any of {', '.join(sorted(common))}; expected the letter{more}")
     raise ValueError(f"{said}: not the same option")
 
 
@@ -72,7 +79,8 @@ def first_option(asked: Iterable[tuple[Options, dict[str, Reading]]]) -> tuple[i
     either: list[int] = []  # numbers of questions that are read with both, differently
     for options, answers in asked:
         numbers = [reading.number for reading in answers.values() if reading.number is not None]
-        if not numbers or options.first is not None:
+        told = any(reading.number is not None and reading.letters for reading in answers.values())  # by text as well
+        if not numbers or told or options.first is not None:
             continue
         right = [_right_or_none(options, answers, first) for first in (0, 1)]
         if None not in right and right[0] != right[1]:

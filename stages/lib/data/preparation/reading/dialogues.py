@@ -2,27 +2,21 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
-from stages.lib.data.preparation.reading.chats import read_chat, require_turns
-from stages.lib.data.preparation.reading.columns import DIALOGUE, Layout, filled, holds_options, layout, plain, unpacked
+from stages.lib.data.preparation.reading.chats import read_chat, require_turns, without_unanswered
+from stages.lib.data.preparation.reading.columns import (
+    DIALOGUE,
+    Layout,
+    filled,
+    holds_options,
+    layout,
+    plain,
+    require_text_only,
+)
 from stages.lib.data.preparation.reading.defects import Defect, readable
 from stages.lib.data.preparation.reading.records import SHOWN, Dialogue, Malformed, Origin, Place, Seen
+from stages.lib.data.preparation.reading.values import is_chat, unpacked
 
-# Columns that change what is said or trained, in ways that are not read here.
-REFUSED = {
-    "train",
-    "trainable",
-    "mask",
-    "masked",
-    "loss_mask",
-    "tools",
-    "functions",
-    "image",
-    "images",
-    "audio",
-    "video",
-}
 Numbered = Iterator[tuple[Place, dict | Defect]]
 
 
@@ -36,7 +30,10 @@ def read_dialogues(rows: Numbered, origin: Origin, seen: Seen) -> Iterator[Dialo
     for place, row in rows:
         try:
             found = layout(*filled(readable(row)), DIALOGUE, mapped)
-            _require_no_other(found.unread)
+            seen.mapped.update(origin.columns.keys() & found.of.keys())
+            require_text_only(found.unread)
+            if holds_options(found.unread):
+                raise ValueError("the row is an exam question with options, expected a dialogue")
             messages, shape = _conversation(readable(row), found, seen)
         except ValueError as error:
             yield Malformed(place, str(error), SHOWN.repr(row))
@@ -48,30 +45,23 @@ def read_dialogues(rows: Numbered, origin: Origin, seen: Seen) -> Iterator[Dialo
         yield Dialogue(place, messages)
 
 
-@lru_cache(maxsize=4096)
-def _require_no_other(unread: tuple[str, ...]) -> None:
-    """Raise ValueError where a row has columns that no dialogue may be trained without."""
-    if refused := [key for key in unread if plain(key) in REFUSED]:
-        raise ValueError(f"the row has `{refused[0]}`, which is not read; take that column out, or the row")
-    if holds_options(unread):
-        raise ValueError("the row is an exam question with options, expected a dialogue")
-
-
 def _conversation(row: dict, found: Layout, seen: Seen) -> tuple[list[dict], str]:
     """The messages of a row, and what its shape is called; raises ValueError with what is wrong."""
     of = found.of
-    in_lists = isinstance(row.get(of.get("input", "")), list)  # a prompt and its completion
+    prompt = unpacked(row[of["input"]], of["input"]) if _spells_chat(row, of) else None
+    in_lists = is_chat(prompt)  # TRL's prompt and completion
     seen.unread.update(found.unread)
     if "messages" in of or in_lists:
         used = ("messages", "system") if "messages" in of else ("input", "output", "system")
         seen.unread.update(key for field, key in of.items() if field not in used)
     if "messages" in of:
         name = of["messages"]
-        listed = unpacked(row[name])
-        spoken, shape = read_chat(listed, name, seen), _chat_shape(listed, name)
+        listed = unpacked(row[name], name)
+        spoken, shape = without_unanswered(read_chat(listed, name, seen), seen), _chat_shape(listed, name)
     elif in_lists:
         name, answer = of["input"], of.get("output", "output")
-        spoken = read_chat(row[name], name, seen) + read_chat(row.get(answer), answer, seen)
+        spoken = read_chat(prompt, name, seen)
+        spoken += read_chat(unpacked(row.get(answer), answer), answer, seen)
         shape = f"{name} and {answer}, lists of messages"
     else:
         name = of.get("history", "")
@@ -86,6 +76,12 @@ def _conversation(row: dict, found: Layout, seen: Seen) -> tuple[list[dict], str
     return spoken, shape
 
 
+def _spells_chat(row: dict, of: dict[str, str]) -> bool:
+    """Whether a row's question is a list, or a text that may spell one."""
+    value = row.get(of.get("input", ""))
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("[{"))
+
+
 def _columns(row: dict, of: dict[str, str], seen: Seen) -> tuple[list[dict], str]:
     """The messages of a question's and an answer's columns, and what that shape is called."""
     instruction, given = (seen.text(row, of[key]) if key in of else None for key in ("instruction", "input"))
@@ -96,10 +92,12 @@ def _columns(row: dict, of: dict[str, str], seen: Seen) -> tuple[list[dict], str
         raise ValueError("`output` is missing, expected text")
     # Alpaca's convention: an instruction without an input is itself the question.
     asked, system = (given, instruction) if given and given.strip() else (instruction or given or "", "")
-    if "context" in of and (context := seen.text(row, of["context"])) and context.strip():
+    if "context" in of and (
+        context := seen.text({of["context"]: unpacked(row[of["context"]], of["context"])}, of["context"])
+    ):
         asked = f"{asked}\n\n{context}"
     last = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-    before = _history(unpacked(row[of["history"]]), of["history"], seen) if "history" in of else []
+    before = _history(unpacked(row[of["history"]], of["history"]), of["history"], seen) if "history" in of else []
     first = [{"role": "system", "content": system}] if system and system.strip() else []
     return [*first, *before, *last], _columns_shape(tuple(of.items()))
 
@@ -116,8 +114,8 @@ def _history(turns: object, name: str, seen: Seen) -> list[dict]:
     return [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(said)]
 
 
-def _chat_shape(messages: Any, name: str) -> str:
-    return "ShareGPT" if messages and "from" in messages[0] else name
+def _chat_shape(messages: object, name: str) -> str:
+    return "ShareGPT" if is_chat(messages) and "from" in messages[0] else name
 
 
 @lru_cache(maxsize=4096)

@@ -25,6 +25,7 @@ SEP_LINE = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)  # by which Excel is t
 # A file that its first bytes do not tell is what it is called, so that the error is about that.
 JSON_NAME = re.compile(r"\.(json|jsonl|ndjson)(\.gz|\.zst)?\Z", re.IGNORECASE)
 PARQUET_NAME = re.compile(r"\.parquet(\.gz|\.zst)?\Z", re.IGNORECASE)
+WRAPPERS = {"data", "rows", "records", "items", "examples", "samples", "instances", "train", "test", "validation"}
 NULLS = ("NaN", "nan", "NULL", "null", "#N/A")  # cells of CSV that hold nothing
 DECODER = json.JSONDecoder(object_pairs_hook=keyed)
 Lines = Iterator[tuple[int, bytes]]  # number from 1, bytes with the line's end
@@ -94,15 +95,33 @@ def _unwrapped(path: Path, value: object) -> list:
 
     Raises UserError where several lists could be the records.
     """
-    if not isinstance(value, dict) or any(plain(key) in KNOWN for key in value):
+    if not isinstance(value, dict):
         return [value]
+    if _by_columns(value):
+        fix = "write its records, with pandas to_json(orient='records', lines=True)"
+        raise UserError(f"{path} holds columns, expected records: {fix}")
     lists = {key: held for key, held in value.items() if isinstance(held, list) and held and isinstance(held[0], dict)}
-    if len(lists) > 1:
-        raise UserError(f"{path} has lists of records at {', '.join(lists)}, expected one: write each to its own file")
-    if lists:
-        return next(iter(lists.values()))
+    wrapped = [key for key in lists if plain(key) in WRAPPERS]
+    if len(wrapped) > 1:
+        named = ", ".join(wrapped)
+        raise UserError(f"{path} has lists of records at {named}, expected one: write each to its own file")
+    if wrapped:
+        return lists[wrapped[0]]
     by_id = len(value) > 1 and all(isinstance(held, dict) for held in value.values())
-    return list(value.values()) if by_id else [value]
+    return list(value.values()) if by_id and not any(plain(key) in KNOWN for key in value) else [value]
+
+
+def _by_columns(value: dict) -> bool:
+    """Whether an object is a table by its columns, as pandas writes one unless it is told otherwise."""
+    held = list(value.values())
+    if len(held) < 2 or not all(
+        type(one) is type(held[0]) and len(one) for one in held if isinstance(one, list | dict)
+    ):
+        return False
+    if all(isinstance(one, dict) for one in held):
+        return all(key.isdecimal() for one in held for key in one)
+    plainly = all(isinstance(one, list) and not any(isinstance(item, dict | list) for item in one) for one in held)
+    return plainly or {"columns", "data"} <= value.keys()
 
 
 def _csv(path: Path, lines: Lines) -> Iterator[tuple[int, object]]:

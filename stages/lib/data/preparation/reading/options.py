@@ -4,10 +4,19 @@ import re
 from dataclasses import dataclass
 
 from stages.lib.data.medqa import OPTION_LETTERS
-from stages.lib.data.preparation.reading.columns import LETTERED_OPTION, NUMBERED_OPTION, is_missing, plain
+from stages.lib.data.preparation.reading.columns import LETTERED_OPTION, NUMBERED_OPTION, plain
 from stages.lib.data.preparation.reading.records import SHOWN, Seen
+from stages.lib.data.preparation.reading.values import is_missing
 
-NAMES = (("key", "value"), ("label", "text"), ("key", "text"), ("label", "value"))  # of an option's name and text
+SHORT = re.compile(r"^(option|choice|op)(?=[\s_]*\w)|[\s_().:\[\]]", re.IGNORECASE)  # around an option's letter
+OWN_LETTER = re.compile(r"\s*[(\[]?([A-E])[)\].:]+\s+(?=\S)")  # in front of an option's text
+NAMES = (
+    ("key", "value"),
+    ("label", "text"),
+    ("key", "text"),
+    ("label", "value"),
+    ("id", "text"),
+)  # of an option's name and text
 YES_NO_MAYBE = {"A": "yes", "B": "no", "C": "maybe"}  # PubMedQA's, in its own order
 
 
@@ -39,7 +48,7 @@ def columns_of_options(keys: tuple[str, ...]) -> dict[str, str]:
 def read_options(options: object, name: str, seen: Seen) -> Options:
     """The options in order; raises ValueError with what is wrong."""
     named = _by_name(options, name, seen)
-    names = [re.sub(r"[\s().:]", "", str(key)).upper() for key in named]
+    names = [SHORT.sub("", str(key)).upper() for key in named]
     if len(set(names)) < len(names):
         raise ValueError(f"`{name}` are {SHOWN.repr(names)}, expected each once")
     # A Parquet column has the same names in each row, with null for those that a question lacks.
@@ -51,11 +60,14 @@ def read_options(options: object, name: str, seen: Seen) -> Options:
         got = SHOWN.repr([short for short, _ in order])
         raise ValueError(f"`{name}` are {got}, expected two to five of A, B, C, D and E, without a gap")
     texts = {
-        letter: seen.text({name: named[key]}, name) for letter, (_, key) in zip(OPTION_LETTERS, order, strict=False)
+        letter: seen.text({name: named[key]}, name, may_be_number=True) or ""
+        for letter, (_, key) in zip(OPTION_LETTERS, order, strict=False)
     }
-    if not all(text and text.strip() for text in texts.values()):
+    if all((own := OWN_LETTER.match(text)) and own[1] == letter for letter, text in texts.items()):
+        texts = {letter: OWN_LETTER.sub("", text, count=1) for letter, text in texts.items()}
+    if not all(text.strip() for text in texts.values()):
         raise ValueError(f"an option of `{name}` is empty, expected text in every one")
-    return Options({letter: str(text) for letter, text in texts.items()}, first)
+    return Options(texts, first)
 
 
 def without_last_wrong(options: dict[str, str], right: str, most: int) -> tuple[dict[str, str], str]:
@@ -78,8 +90,9 @@ def _by_name(options: object, name: str, seen: Seen) -> dict[str, object]:
     if not isinstance(options, list):
         raise ValueError(f"`{name}` is {type(options).__name__}, expected an object or a list of options")
     for key, text in NAMES:
-        if options and all(isinstance(option, dict) and key in option for option in options):
-            return _paired([option[key] for option in options], [option.get(text) for option in options], name)
+        if options and all(isinstance(option, dict) and {key, text} <= option.keys() for option in options):
+            seen.unread.update(f"{name}.{more}" for option in options for more in option.keys() - {key, text})
+            return _paired([option[key] for option in options], [option[text] for option in options], name)
     while options and is_missing(options[-1]):
         options = options[:-1]
     if len(options) > len(OPTION_LETTERS):

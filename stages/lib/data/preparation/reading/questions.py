@@ -1,14 +1,15 @@
 """Exam questions in the shapes that people have them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stages.lib.core.errors import UserError
 from stages.lib.data.preparation.reading.answers import Reading, first_option, readings, right_letter
-from stages.lib.data.preparation.reading.columns import QUESTION, Layout, filled, is_missing, layout, plain, unpacked
+from stages.lib.data.preparation.reading.columns import QUESTION, Layout, filled, layout, plain, require_text_only
 from stages.lib.data.preparation.reading.defects import Defect, readable
 from stages.lib.data.preparation.reading.options import YES_NO_MAYBE, Options, columns_of_options, read_options
 from stages.lib.data.preparation.reading.records import SHOWN, Malformed, Origin, Place, Question, Seen
+from stages.lib.data.preparation.reading.values import is_missing, unpacked
 
 NESTED = ("data", "doc")  # columns in which openlifescienceai's files and lm-eval's log have the question
 Numbered = Iterator[tuple[Place, dict | Defect]]
@@ -86,15 +87,19 @@ def _asked(place: Place, row: dict, mapped: tuple, seen: Seen) -> Asked:
     of = found.of
     named = {} if "options" in of else columns_of_options(found.unread)
     seen.unread.update(key for key in found.unread if key not in named.values())
+    seen.mapped.update(field for field, _ in mapped if field in of)
+    require_text_only(found.unread)
     question = _question_text(row, found, seen)
     answer_keys = {field: of[field] for field in ("answer_idx", "answer") if field in of}
     if "options" in of:
         options, shape = (
-            read_options(unpacked(row[of["options"]]), of["options"], seen),
+            read_options(unpacked(row[of["options"]], of["options"]), of["options"], seen),
             f"options in `{of['options']}`",
         )
     elif named:
         options = read_options({name: row[key] for name, key in named.items()}, next(iter(named.values())), seen)
+        if plain(next(iter(named.values()))) != "ending0":  # the names of other columns say nothing of the answer's
+            options = replace(options, first=None)
         shape = f"options in {', '.join(f'`{key}`' for key in named.values())}"
     elif plain(of.get("answer", "")) == "final_decision":
         options, shape = Options(YES_NO_MAYBE), "options yes, no, maybe"
@@ -102,8 +107,11 @@ def _asked(place: Place, row: dict, mapped: tuple, seen: Seen) -> Asked:
         raise ValueError("`options` is missing, expected two to five options")
     if not answer_keys:
         raise ValueError("`answer_idx` is missing, expected the right option's letter, number or text")
-    answers = {key: readings(row[key], key, options, seen) for key in answer_keys.values()}
-    meta_info = seen.text(row, of["meta_info"]) if "meta_info" in of else None
+    answers = {
+        key: readings(row[key], key, options, seen, by_position=field == "answer_idx")
+        for field, key in answer_keys.items()
+    }
+    meta_info = seen.text(row, of["meta_info"], may_be_number=True) if "meta_info" in of else None
     shape += f", answer in {', '.join(f'`{key}`' for key in answer_keys.values())}"
     return Asked(place, question, options, answers, meta_info or "", shape)
 
@@ -125,7 +133,7 @@ def _question_text(row: dict, found: Layout, seen: Seen) -> str:
 
 def _context(value: object, name: str, seen: Seen) -> str:
     """A text, a list of texts, or PubMedQA's object of them; raises ValueError for anything else."""
-    inner = value
+    inner = value = unpacked(value, name)
     if isinstance(value, dict):
         key = next((key for key in value if plain(key) == "contexts"), None)
         seen.unread.update(f"{name}.{other}" for other in value if other != key and not is_missing(value[other]))

@@ -72,6 +72,7 @@ class Seen:
     shapes: Counter[str] = field(default_factory=Counter)  # how rows were read -> rows
     unread: Counter[str] = field(default_factory=Counter)  # column that no field was read from -> rows
     unread_in_messages: Counter[str] = field(default_factory=Counter)  # key of a message -> messages
+    mapped: set[str] = field(default_factory=set)  # fields that were found in the column they are mapped to
     texts: set[str] = field(default_factory=set)  # columns that held a text
     numbers: set[str] = field(default_factory=set)  # columns of texts that held a number
     said: set[tuple[int, int, int]] = field(default_factory=set)  # hashes: what was asked, system text or 0, answer
@@ -83,8 +84,11 @@ class Seen:
         self.first.setdefault(question, row)
         self.said.add((question, hash(system) if system else 0, hash(answer)))
 
-    def text(self, row: dict, key: str) -> str | None:
-        """A text, a number as its text, or None where it is missing; raises ValueError for anything else."""
+    def text(self, row: dict, key: str, may_be_number: bool = False) -> str | None:
+        """A text, a number as its text, or None where it is missing; raises ValueError for anything else.
+
+        A column of nothing but numbers is refused in the end, unless each `may_be_number`.
+        """
         value = row.get(key)
         if isinstance(value, str):
             if len(value) > LONGEST:
@@ -94,6 +98,7 @@ class Seen:
         if value is None or value != value:
             return None
         if isinstance(value, int | float) and not isinstance(value, bool):
-            self.numbers.add(key)
+            if not may_be_number:
+                self.numbers.add(key)
             return str(value)
         raise ValueError(f"`{key}` is {type(value).__name__}, expected text")

@@ -30,7 +30,8 @@ def read_dialogues(rows: Numbered, origin: Origin, seen: Seen) -> Iterator[Dialo
     for place, row in rows:
         try:
             found = layout(*filled(readable(row)), DIALOGUE, mapped)
-            seen.mapped.update(origin.columns.keys() & found.of.keys())
+            if mapped:
+                seen.mapped.update(origin.columns.keys() & found.of.keys())
             require_text_only(found.unread)
             if holds_options(found.unread):
                 raise ValueError("the row is an exam question with options, expected a dialogue")

@@ -5,7 +5,7 @@ or `\W`, since answers spell it in many ways.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from stages.lib.core.checks import one_of
@@ -133,6 +133,18 @@ CLOSINGS = {  # of an answer: they reach its end
     "regards": REGARDS,
     "chat_doctor": SIGNATURE,
 }
+CLOSING_WORDS = {  # one of which each closing has: to look for them is much quicker than to try the pattern
+    "hope": ("hope", "wish"),
+    "further": (
+        *("hesitate", "feel free", "let me know", "revert back", "ll be ", "if you have", "in case of"),
+        *("for more", "for further", "for any", "for other", "for additional"),
+    ),
+    "regards": (
+        *("regards", "wishes", "thank", "take care", "all the best", "have a ", "best of", "good luck", "good health"),
+        *("good day", "get well soon", "god bless", "yours ", "sincerely"),
+    ),
+    "chat_doctor": ("chat doctor", "chatdoctor"),
+}
 NAMES = (*OPENINGS, *CLOSINGS)
 
 
@@ -157,13 +169,19 @@ def strip_boilerplate(answer: str, names: list[str]) -> tuple[str, list[str]]:
         opened.append(fit[0])
     if opened and left[1:2].islower():
         left = left[:1].upper() + left[1:]
-    while len(closed) < MOST and (fit := _first((name, p.search(left[-REACH:])) for name, p in closing)):
+    while len(closed) < MOST and (fit := _first(_closings(left[-REACH:], closing))):
         left = LEFT_OVER.sub("", left[: len(left) - len(fit[1].group())])
         closed.append(fit[0])
     return left.strip(), opened + closed
 
 
 Named = list[tuple[str, re.Pattern[str]]]
+
+
+def _closings(end: str, closing: Named) -> Iterator[tuple[str, re.Match[str] | None]]:
+    """The closing patterns that may fit the end of an answer, each with its match."""
+    small = end.lower()
+    return ((name, p.search(end)) for name, p in closing if any(word in small for word in CLOSING_WORDS[name]))
 
 
 def _first(tried: Iterable[tuple[str, re.Match[str] | None]]) -> tuple[str, re.Match[str]] | None:

@@ -242,7 +242,10 @@ def test_what_is_left_out_or_unread_is_said(corpus, tmp_path, caplog):
     assert (metrics["shapes"], metrics["unread"]) == ({"Alpaca": 200}, {"note": 200})
     assert "chatdoctor was read as Alpaca (200). Not read: `note` (200)." in (tmp_path / "CARD.md").read_text()
     tasks = [talks[0] | {"instruction": f"Task {i}.", "output": f"Answer {i} in a few words."} for i in range(12)]
-    with pytest.raises(UserError, match=r"13 different instructions .* left out; without them 12 records ask the same"):
+    with pytest.raises(
+        UserError,
+        match=r"13 different instructions or system messages are left out; without them 12 records ask the same",
+    ):
         run_prepare(tmp_path, [*talks[1:], *tasks], train, test)
     keeping = prepare_settings(validation=0.1, test=0.1, decontaminate=60, keep_system=True)
     run_prepare(tmp_path, [*talks[1:], *tasks], train, test, settings=keeping)

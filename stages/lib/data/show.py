@@ -98,9 +98,8 @@ def main(arguments: list[str]) -> None:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     records = _prepared(given.file, given.n)
     if records is None:
-        lines, records = preview(
-            given.file, dict(pair.partition("=")[::2] for pair in given.columns), given.first_option, max(0, given.n)
-        )
+        columns = dict(pair.partition("=")[::2] for pair in given.columns)
+        lines, records = preview(given.file, columns, given.first_option, max(0, given.n))
         print("\n".join(lines), end="\n\n")
     for record in records:
         print(shown(record, shutil.get_terminal_size().columns, colour), end="\n\n")

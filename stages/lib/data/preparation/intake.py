@@ -44,9 +44,8 @@ def _require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float)
         first = {row["detail"]: where(row) for row in reversed(bad)}
         reasons = "; ".join(f"{count} x {detail} ({first[detail]})" for detail, count in counts[:SHOWN])
         more = f"; and {len(counts) - SHOWN} other reasons" if len(counts) > SHOWN else ""
-        limit = (
-            "a test set is used whole or not at all" if is_test else f"at most data.prepare.malformed={most:g} may be"
-        )
+        share = f"at most data.prepare.malformed={most:g} may be"
+        limit = "a test set is used whole or not at all" if is_test else share
         raise UserError(
             f"{origin.name}: {len(bad)} of {len(rows)} records cannot be read, and {limit}: {reasons}{more}; "
             f"{_hint(origin, seen)}"
@@ -75,12 +74,8 @@ def _require_kept_apart(origin: Origin, seen: Seen, keep_system: bool, most: flo
     different = len({system for _, system, _ in seen.said if system})
     if keep_system or not different:
         return ""
-    sentence = (
-        f"{different} different instructions or system messages are"
-        if different > 1
-        else ("one and the same instruction or system message is")
-    )
-    sentence += " left out"
+    some, are = (f"{different} different", "messages are") if different > 1 else ("one and the same", "message is")
+    sentence = f"{some} instruction{'s' * (different > 1)} or system {are} left out"
     systems: dict[int, set[int]] = {}
     for question, system, _ in seen.said:
         systems.setdefault(question, set()).add(system)
@@ -132,8 +127,6 @@ def _listed(names: Counter[str]) -> str:
 def _hint(origin: Origin, seen: Seen) -> str:
     """What a person can do about records that were not read as they were meant."""
     if not seen.unread:
-        return (
-            f"see how it is read with `python -m stages.lib.data.show FILE`; {origin.mapping('FIELD', 'COLUMN')} maps"
-        )
+        return "see how it is read with `python -m stages.lib.data.show FILE`"
     fields = "input, output or messages" if origin.records == "dialogues" else "question, options or answer"
     return f"not read: {_listed(seen.unread)}; {origin.mapping('FIELD', 'COLUMN')} reads one, e.g. as {fields}"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, pairwise
 
@@ -36,6 +37,7 @@ def word_hashes(texts: list[list[str]]) -> Hashes:
     return Hashes(np.array(flat, np.uint64), _starts([len(text) for text in texts]))
 
 
+@lru_cache(maxsize=2**16)
 def _hash(word: str) -> int:
     return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 

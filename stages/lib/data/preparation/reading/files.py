@@ -51,17 +51,15 @@ def _rows(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, object]]
         seekable = stream if stream.seekable() else io.BytesIO(stream.read())
         return enumerate(parquet_rows(path, seekable), start=1)
     lines = enumerate(stream, start=1)
-    blank = 0
+    number = 0
     for number, line in lines:
         text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        blank = number
         if start := text.strip()[:1]:
             named = _json if JSON_NAME.search(path.name) else _csv
             reader = {b"[": _json, b"{": _json_lines}.get(start, named)
             return reader(path, chain([(number, text)], lines))
-    if not blank:
-        raise UserError(f"{path} is empty, expected records as JSON, JSON lines, CSV or Parquet")
-    raise UserError(f"{path} has blank lines only, expected records as JSON, JSON lines, CSV or Parquet")
+    what = "has blank lines only" if number else "is empty"
+    raise UserError(f"{path} {what}, expected records as JSON, JSON lines, CSV or Parquet")
 
 
 def _json(path: Path, lines: Lines) -> Iterator[tuple[int, object]]:
@@ -76,9 +74,7 @@ def _json_lines(path: Path, lines: Lines) -> Iterator[tuple[int, object]]:
     number, line = next(lines)
     try:
         row = DECODER.decode(line.decode())
-    except ValueError:  # an object over several lines, or an error, which is reported with its line
-        return _json(path, chain([(number, line)], lines))
-    except RecursionError:
+    except (ValueError, RecursionError):  # an object over several lines, or an error, which is reported with its line
         return _json(path, chain([(number, line)], lines))
     others = ((number, line) for number, line in lines if line.strip())
     second = next(others, None)
@@ -114,14 +110,12 @@ def _unwrapped(path: Path, value: object) -> list:
 def _by_columns(value: dict) -> bool:
     """Whether an object is a table by its columns, as pandas writes one unless it is told otherwise."""
     held = list(value.values())
-    if len(held) < 2 or not all(
-        type(one) is type(held[0]) and len(one) for one in held if isinstance(one, list | dict)
-    ):
+    if len(held) < 2 or not all(isinstance(one, list | dict) and one for one in held):
         return False
     if all(isinstance(one, dict) for one in held):
         return all(key.isdecimal() for one in held for key in one)
-    plainly = all(isinstance(one, list) and not any(isinstance(item, dict | list) for item in one) for one in held)
-    return plainly or {"columns", "data"} <= value.keys()
+    lists = all(isinstance(one, list) and not isinstance(one[0], dict | list) for one in held)
+    return lists or value.keys() == {"columns", "index", "data"}
 
 
 def _csv(path: Path, lines: Lines) -> Iterator[tuple[int, object]]:

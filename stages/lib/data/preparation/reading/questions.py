@@ -92,10 +92,8 @@ def _asked(place: Place, row: dict, mapped: tuple, seen: Seen) -> Asked:
     question = _question_text(row, found, seen)
     answer_keys = {field: of[field] for field in ("answer_idx", "answer") if field in of}
     if "options" in of:
-        options, shape = (
-            read_options(unpacked(row[of["options"]], of["options"]), of["options"], seen),
-            f"options in `{of['options']}`",
-        )
+        key = of["options"]
+        options, shape = read_options(unpacked(row[key], key), key, seen), f"options in `{key}`"
     elif named:
         options = read_options({name: row[key] for name, key in named.items()}, next(iter(named.values())), seen)
         if plain(next(iter(named.values()))) != "ending0":  # the names of other columns say nothing of the answer's

@@ -4,21 +4,21 @@
 has Presidio, else one is set up under .bench/. It needs ../shared/data.
 """
 
-import os
 import random
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from math import sqrt
 from pathlib import Path
 from subprocess import DEVNULL
 
 from bench.personal_sample import SEED, labelled
 from bench.prepare import table
+from bench.processes import peer_python
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_jsonl, sha256, write_json, write_jsonl
 from stages.lib.data.preparation.personal import Span, spans
+from stages.lib.evaluation.metrics.wilson import of_share
 
 KINDS = ("email", "phone", "url", "name")
 GENERATED = 2000  # sentences
@@ -32,7 +32,7 @@ Row = tuple[str, list[Span]]  # a text and the personal data in it
 
 def main() -> None:
     """Find with both, count, write and print the result."""
-    peer = presidio_python()
+    peer = peer_python("presidio", PRESIDIO)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "generated.jsonl"
         subprocess.run([peer, "-P", PEER, "generate", str(GENERATED), str(SEED), str(made)], check=True, stdout=DEVNULL)
@@ -122,31 +122,15 @@ def score(rows: list[Row], found: list[list[Span]]) -> list[dict]:
     return lines
 
 
-def wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float, float] | None:
-    """A share and its 95 % interval (Wilson 1927); None of nothing."""
-    if not of:
-        return None
-    share = hits / of
-    centre, half = share + z * z / (2 * of), z * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return share, max(0.0, centre - half) / (1 + z * z / of), (centre + half) / (1 + z * z / of)
+def wilson(hits: int, of: int) -> tuple[float, float, float] | None:
+    """A share and its 95 % interval; None of nothing."""
+    return (hits / of, *of_share(hits / of, of)) if of else None
 
 
 def _interval(value: object) -> object:
     if isinstance(value, tuple):
         return "{:.3f} ({:.3f} to {:.3f})".format(*value)
     return "-" if value is None else value
-
-
-def presidio_python() -> str:
-    """An interpreter that has Presidio: the one named, or one of a virtual environment made where it is missing."""
-    if "PRESIDIO_PYTHON" in os.environ:
-        return os.environ["PRESIDIO_PYTHON"]
-    folder = Path(".bench/presidio").absolute()
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *PRESIDIO], check=True)
-        (folder / "ready").touch()
-    return str(folder / "bin/python")
 
 
 if __name__ == "__main__":

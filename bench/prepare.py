@@ -7,7 +7,6 @@ that has datatrove, else one is set up under .bench/.
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from omegaconf import OmegaConf
 
 from bench.corpus import corpus, near_quality
 from bench.measuring import measure
+from bench.processes import peer_python
 from stages.lib.core.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 
 DIALOGUES, QUESTIONS = 112_000, 10_000  # HealthCareMagic's dialogues and MedQA's train questions, about
@@ -35,7 +35,7 @@ OURS = "import sys; from pathlib import Path; from bench.prepare import prepare;
 
 def main() -> None:
     """Measure both, check what they dropped against the truth, write and print the result."""
-    peer = datatrove_python()
+    peer = peer_python("datatrove", DATATROVE)
     with tempfile.TemporaryDirectory() as scratch:
         top = Path(scratch)
         rounds, quality = compare(peer, top / "compared")
@@ -150,18 +150,6 @@ def table(rows: list[dict]) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:,.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def datatrove_python() -> str:
-    """An interpreter that has datatrove: the one named, or one of a virtual environment made where it is missing."""
-    if "DATATROVE_PYTHON" in os.environ:
-        return os.environ["DATATROVE_PYTHON"]
-    folder = Path(".bench/datatrove").absolute()
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *DATATROVE], check=True)
-        (folder / "ready").touch()
-    return str(folder / "bin/python")
 
 
 if __name__ == "__main__":

@@ -90,6 +90,21 @@ def installed(*packages: str) -> Path:
     return folder
 
 
+def peer_python(name: str, packages: Iterable[str]) -> str:
+    """An interpreter that has a peer's packages: the one that NAME_PYTHON names, or one of an environment of its own.
+
+    The environment is made under .bench/ where it is missing.
+    """
+    if chosen := os.environ.get(f"{name.upper()}_PYTHON"):
+        return chosen
+    folder = Path(".bench", name).absolute()
+    if not (folder / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *packages], check=True)
+        (folder / "ready").touch()
+    return str(folder / "bin/python")
+
+
 def fingerprint(texts: Iterable[list[int]]) -> list[str]:
     """A short hash of each text in token ids: two processes that print the same ones have read the same."""
     return [hashlib.sha256(array("i", ids).tobytes()).hexdigest()[:16] for ids in texts]

@@ -17,8 +17,11 @@ def interval(units: np.ndarray) -> tuple[float, float]:
     time or wrong each time; where its right answers contradict each other, the interval is wider than it need be.
     """
     right, asked = (float(total) for total in units.sum(0))
-    share = right / asked
-    effective = asked**2 / float((units[:, 1] ** 2).sum())
+    return of_share(right / asked, asked**2 / float((units[:, 1] ** 2).sum()))
+
+
+def of_share(share: float, effective: float) -> tuple[float, float]:
+    """Wilson's interval of a share of so many independent questions, which need not be a whole number."""
     shrunk = 1 + Z**2 / effective
     middle = (share + Z**2 / (2 * effective)) / shrunk
     half = Z / shrunk * sqrt(share * (1 - share) / effective + Z**2 / (4 * effective**2))

@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import textwrap
-from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from stages.lib.core import params
 from stages.lib.core.errors import UserError
 from stages.lib.core.files import read_jsonl
 from stages.lib.data.preparation.cleaning import clean
-from stages.lib.data.preparation.intake import require_usable
+from stages.lib.data.preparation.intake import refusals, require_usable
 from stages.lib.data.preparation.reading.records import Malformed, Origin, Seen
 from stages.lib.data.preparation.reading.sources import kind_of, read_source
 from stages.lib.settings.data import FIELDS, RECORDS, Prepare
@@ -67,22 +66,19 @@ def preview(path: Path, columns: dict[str, str], first_option: int | None, n: in
     seen = Seen()
     origin = Origin(path.name, kind, f"data.sources.{RECORDS.index(kind)}", columns, first_option)
     records = list(read_source(path, origin, seen))
-    refused = [record for record in records if isinstance(record, Malformed)]
+    prepare = params.load("data.prepare", Prepare)
+    refused = [clean(record, prepare) for record in records if isinstance(record, Malformed)]
     shapes = "; ".join(f"{shape} ({count})" for shape, count in seen.shapes.most_common())
     lines = [
         f"{path}: {len(records)} {kind.removeprefix('train_')}, read as {shapes or 'nothing'}; {len(refused)} refused"
     ]
-    for detail, count in Counter(record.detail for record in refused).most_common(REASONS):
-        first = next(record.place for record in refused if record.detail == detail)
-        lines.append(f"  {count} x {detail} ({f'{first.file}, ' if first.file else ''}record {first.row})")
-    prepare = params.load("data.prepare", Prepare)
+    lines += [f"  {reason}" for reason in refusals(refused)[:REASONS]]
+    readable = [record for record in records if not isinstance(record, Malformed)]
     try:
-        rows = [clean(record, prepare) if isinstance(record, Malformed) else {} for record in records]
-        lines += require_usable(origin, rows, seen, prepare)
+        lines += require_usable(origin, refused + [{}] * len(readable), seen, prepare)
     except UserError as error:
         lines.append(f"prepare would stop: {error}")
-    readable = (record for record in records if not isinstance(record, Malformed))
-    return lines, [clean(record, prepare) for record in islice(readable, n)]
+    return lines, [clean(record, prepare) for record in readable[:n]]
 
 
 def main(arguments: list[str]) -> None:

@@ -67,11 +67,10 @@ def clean_dialogue(dialogue: Dialogue, prepare: Prepare) -> dict:
 
 def _trained(messages: list[dict], changes: Counter[str]) -> list[dict]:
     """The messages up to the last one that is trained; those after it can teach nothing."""
-    untrained = [message["role"] == "assistant" and not message.get("train", True) for message in messages]
-    if not any(untrained):
-        return messages
-    trained = [i for i, m in enumerate(messages) if m["role"] == "assistant" and not untrained[i]]
-    changes["answers_not_trained"] += sum(untrained)
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    trained = [i for i in answers if messages[i].get("train", True)]
+    if len(trained) < len(answers):
+        changes["answers_not_trained"] += len(answers) - len(trained)
     return messages[: trained[-1] + 1]
 
 

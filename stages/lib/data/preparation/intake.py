@@ -40,16 +40,22 @@ def _require_readable(origin: Origin, rows: list[dict], seen: Seen, most: float)
         raise UserError(f"{origin.name}: `{only[0]}` holds numbers only, expected text; {_hint(origin, seen)}")
     is_test = origin.records == "test_questions"
     if len(bad) > (0 if is_test else most * len(rows)):
-        counts = Counter(row["detail"] for row in bad).most_common()
-        first = {row["detail"]: where(row) for row in reversed(bad)}
-        reasons = "; ".join(f"{count} x {detail} ({first[detail]})" for detail, count in counts[:SHOWN])
-        more = f"; and {len(counts) - SHOWN} other reasons" if len(counts) > SHOWN else ""
+        reasons = refusals(bad)
+        main = "; ".join(reasons[:SHOWN])
+        more = f"; and {len(reasons) - SHOWN} other reasons" if len(reasons) > SHOWN else ""
         share = f"at most data.prepare.malformed={most:g} may be"
         limit = "a test set is used whole or not at all" if is_test else share
         raise UserError(
-            f"{origin.name}: {len(bad)} of {len(rows)} records cannot be read, and {limit}: {reasons}{more}; "
+            f"{origin.name}: {len(bad)} of {len(rows)} records cannot be read, and {limit}: {main}{more}; "
             f"{_hint(origin, seen)}"
         )
+
+
+def refusals(malformed: list[dict]) -> list[str]:
+    """Each reason for which rows are malformed, the most frequent first, with their count and the first one's place."""
+    first = {row["detail"]: where(row) for row in reversed(malformed)}
+    counts = Counter(row["detail"] for row in malformed).most_common()
+    return [f"{count} x {detail} ({first[detail]})" for detail, count in counts]
 
 
 def _require_different_questions(origin: Origin, seen: Seen) -> None:

@@ -32,7 +32,7 @@ def readings(value: object, key: str, options: Options, seen: Seen, by_position:
     value = unpacked(value, key)
     if isinstance(value, list) and len(value) == 1:  # as bigbio's files have it
         value = value[0]
-    text = seen.text({key: value}, key, may_be_number=True)
+    text = seen.text(value, key, may_be_number=True)
     if text is None:
         raise ValueError(f"`{key}` is missing, expected the right option's letter, number or text")
     said = text.strip()

@@ -76,7 +76,7 @@ def _turn(message: dict, seen: Seen) -> list[dict]:
 
 def _message(message: dict, seen: Seen) -> dict:
     of, unread = layout(*filled(message), MESSAGE, ())
-    role = seen.text(message, of.get("role", "role"))
+    role = seen.text(message[of["role"]], of["role"]) if "role" in of else None
     if role is None:
         raise ValueError("`role` is missing, expected text")
     known = ROLES.get(role.strip().casefold())
@@ -102,7 +102,7 @@ def _content(message: dict, key: str, seen: Seen) -> str:
     if isinstance(value, list) and value:
         texts = [_part(part, key, seen) for part in value]
         return texts[0] if len(texts) == 1 else "\n".join(texts)
-    text = None if is_missing(value) else seen.text(message, key)
+    text = None if is_missing(value) else seen.text(value, key)
     if text is None:
         raise ValueError(f"`{key}` is missing, expected text")
     return text
@@ -112,7 +112,7 @@ def _part(part: object, key: str, seen: Seen) -> str:
     if isinstance(part, str):
         part = {"text": part}
     is_text = isinstance(part, dict) and part.get("type", "text") in PARTS
-    text = seen.text(part, "text") if isinstance(part, dict) and is_text else None
+    text = seen.text(part.get("text"), "text") if isinstance(part, dict) and is_text else None
     if text is None:
         what = part.get("type") if isinstance(part, dict) else type(part).__name__
         raise ValueError(f"a part of `{key}` is {reprlib.repr(what)}, expected texts only")

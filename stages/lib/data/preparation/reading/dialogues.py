@@ -67,7 +67,7 @@ def _conversation(row: dict, found: Layout, seen: Seen) -> tuple[list[dict], str
     else:
         name = of.get("history", "")
         spoken, shape = _columns(row, of, seen)
-    if "system" in of and (told := seen.text(row, of["system"])) and told.strip():
+    if (told := _text(row, of, "system", seen)) and told.strip():
         if spoken[:1] and spoken[0]["role"] == "system":
             told = f"{told}\n\n{spoken.pop(0)['content']}"
         spoken = [{"role": "system", "content": told}, *spoken]
@@ -85,22 +85,25 @@ def _spells_chat(row: dict, of: dict[str, str]) -> bool:
 
 def _columns(row: dict, of: dict[str, str], seen: Seen) -> tuple[list[dict], str]:
     """The messages of a question's and an answer's columns, and what that shape is called."""
-    instruction, given = (seen.text(row, of[key]) if key in of else None for key in ("instruction", "input"))
+    instruction, given = (_text(row, of, field, seen) for field in ("instruction", "input"))
     if instruction is None and given is None:
         raise ValueError("`instruction` and `input` are missing, expected the user's question in one of them")
-    answer = seen.text(row, of["output"]) if "output" in of else None
+    answer = _text(row, of, "output", seen)
     if answer is None:
         raise ValueError("`output` is missing, expected text")
     # Alpaca's convention: an instruction without an input is itself the question.
     asked, system = (given, instruction) if given and given.strip() else (instruction or given or "", "")
-    if "context" in of and (
-        context := seen.text({of["context"]: unpacked(row[of["context"]], of["context"])}, of["context"])
-    ):
+    if "context" in of and (context := seen.text(unpacked(row[of["context"]], of["context"]), of["context"])):
         asked = f"{asked}\n\n{context}"
     last = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     before = _history(unpacked(row[of["history"]], of["history"]), of["history"], seen) if "history" in of else []
     first = [{"role": "system", "content": system}] if system and system.strip() else []
     return [*first, *before, *last], _columns_shape(tuple(of.items()))
+
+
+def _text(row: dict, of: dict[str, str], field: str, seen: Seen) -> str | None:
+    """The text of a field, None where the row has no column for it."""
+    return seen.text(row[of[field]], of[field]) if field in of else None
 
 
 def _history(turns: object, name: str, seen: Seen) -> list[dict]:
@@ -109,7 +112,7 @@ def _history(turns: object, name: str, seen: Seen) -> list[dict]:
         return read_chat(turns, name, seen)
     if not isinstance(turns, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in turns):
         raise ValueError(f"`{name}` is {SHOWN.repr(turns)}, expected a list of [question, answer]")
-    said = [seen.text({name: text}, name) for pair in turns for text in pair]
+    said = [seen.text(text, name) for pair in turns for text in pair]
     if None in said:
         raise ValueError(f"`{name}` has null for a text, expected a list of [question, answer]")
     return [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(said)]

@@ -10,13 +10,8 @@ from stages.lib.data.preparation.reading.values import is_missing
 
 SHORT = re.compile(r"^(option|choice|op)(?=[\s_]*\w)|[\s_().:\[\]]", re.IGNORECASE)  # around an option's letter
 OWN_LETTER = re.compile(r"\s*[(\[]?([A-E])[)\].:]+\s+(?=\S)")  # in front of an option's text
-NAMES = (
-    ("key", "value"),
-    ("label", "text"),
-    ("key", "text"),
-    ("label", "value"),
-    ("id", "text"),
-)  # of an option's name and text
+# Keys of an option's name and text.
+NAMES = (("key", "value"), ("label", "text"), ("key", "text"), ("label", "value"), ("id", "text"))
 YES_NO_MAYBE = {"A": "yes", "B": "no", "C": "maybe"}  # PubMedQA's, in its own order
 
 
@@ -60,7 +55,7 @@ def read_options(options: object, name: str, seen: Seen) -> Options:
         got = SHOWN.repr([short for short, _ in order])
         raise ValueError(f"`{name}` are {got}, expected two to five of A, B, C, D and E, without a gap")
     texts = {
-        letter: seen.text({name: named[key]}, name, may_be_number=True) or ""
+        letter: seen.text(named[key], name, may_be_number=True) or ""
         for letter, (_, key) in zip(OPTION_LETTERS, order, strict=False)
     }
     if all((own := OWN_LETTER.match(text)) and own[1] == letter for letter, text in texts.items()):
@@ -74,9 +69,8 @@ def without_last_wrong(options: dict[str, str], right: str, most: int) -> tuple[
     """At most so many options and the right one's letter; the last wrong ones go, the order stays."""
     wrong = [letter for letter in options if letter != right]
     kept = [letter for letter in options if letter == right or letter in wrong[: most - 1]]
-    return {new: options[old] for new, old in zip(OPTION_LETTERS, kept, strict=False)}, OPTION_LETTERS[
-        kept.index(right)
-    ]
+    renamed = dict(zip(OPTION_LETTERS, (options[letter] for letter in kept), strict=False))
+    return renamed, OPTION_LETTERS[kept.index(right)]
 
 
 def _by_name(options: object, name: str, seen: Seen) -> dict[str, object]:

@@ -109,7 +109,7 @@ def _asked(place: Place, row: dict, mapped: tuple, seen: Seen) -> Asked:
         key: readings(row[key], key, options, seen, by_position=field == "answer_idx")
         for field, key in answer_keys.items()
     }
-    meta_info = seen.text(row, of["meta_info"], may_be_number=True) if "meta_info" in of else None
+    meta_info = seen.text(row[of["meta_info"]], of["meta_info"], may_be_number=True) if "meta_info" in of else None
     shape += f", answer in {', '.join(f'`{key}`' for key in answer_keys.values())}"
     return Asked(place, question, options, answers, meta_info or "", shape)
 
@@ -117,13 +117,13 @@ def _asked(place: Place, row: dict, mapped: tuple, seen: Seen) -> Asked:
 def _question_text(row: dict, found: Layout, seen: Seen) -> str:
     """The question below what it is asked about; raises ValueError where it is missing or blank."""
     of = found.of
-    question = seen.text(row, of["question"]) if "question" in of else None
+    question = seen.text(row[of["question"]], of["question"]) if "question" in of else None
     if question is None:
         raise ValueError("`question` is missing, expected text")
     if not question.strip():
         raise ValueError(f"`{of['question']}` is empty, expected text")
     if "rest" in of:
-        question = f"{question} {seen.text(row, of['rest'])}"
+        question = f"{question} {seen.text(row[of['rest']], of['rest'])}"
     if "context" in of:
         question = f"{_context(row[of['context']], of['context'], seen)}\n\n{question}"
     return question
@@ -136,7 +136,7 @@ def _context(value: object, name: str, seen: Seen) -> str:
         key = next((key for key in value if plain(key) == "contexts"), None)
         seen.unread.update(f"{name}.{other}" for other in value if other != key and not is_missing(value[other]))
         inner = value.get(key)
-    texts = [seen.text({name: text}, name) for text in (inner if isinstance(inner, list) else [inner])]
+    texts = [seen.text(text, name) for text in (inner if isinstance(inner, list) else [inner])]
     if None in texts:
         raise ValueError(f"`{name}` is {SHOWN.repr(value)}, expected text or a list of texts")
     return "\n".join(text for text in texts if text)

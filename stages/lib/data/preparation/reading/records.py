@@ -84,12 +84,11 @@ class Seen:
         self.first.setdefault(question, row)
         self.said.add((question, hash(system) if system else 0, hash(answer)))
 
-    def text(self, row: dict, key: str, may_be_number: bool = False) -> str | None:
-        """A text, a number as its text, or None where it is missing; raises ValueError for anything else.
+    def text(self, value: object, key: str, may_be_number: bool = False) -> str | None:
+        """The text that a column's value is, a number as its text, None where it is missing; else raises ValueError.
 
         A column of nothing but numbers is refused in the end, unless each `may_be_number`.
         """
-        value = row.get(key)
         if isinstance(value, str):
             if len(value) > LONGEST:
                 raise ValueError(f"`{key}` is oversized: {len(value)} characters, expected at most {LONGEST}")
